@@ -1,0 +1,79 @@
+//! The only door to clock, randomness, spawning, measured cost and files. Production opens it with [`RealEnv`], the
+//! simulator with its own [`Platform`]; nothing else in Rivermark may touch what it hides (`clippy.toml` sees to it).
+//!
+//! Layout: [`Env`] (the handle everybody carries), [`platform`] (what an implementation provides), [`files`] (the file
+//! seam), `real` (threads, tokio, `std::fs`). Non-goals: it knows nothing of jobs, tasks or storage.
+
+pub mod files;
+pub mod platform;
+mod real;
+
+pub use files::{DirEntry, FileMeta, FileReader, FileWriter, Files};
+pub use platform::{BoxFuture, LocalBoxFuture, Platform, SlotStart, TaskExit, TaskHandle};
+pub use real::RealEnv;
+
+use rivermark_types::{Millis, Timestamp};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The handle to the world. Cheap to clone; the same for every part of one process.
+#[derive(Clone)]
+pub struct Env(Arc<dyn Platform>);
+
+impl Env {
+    /// The world as a platform provides it.
+    pub fn new(platform: Arc<dyn Platform>) -> Env {
+        Env(platform)
+    }
+
+    /// Processing time: monotonic milliseconds with an arbitrary zero.
+    pub fn now(&self) -> Millis {
+        self.0.now()
+    }
+
+    /// The date, for people and file names; never for deadlines, it may jump.
+    pub fn wall_clock(&self) -> Timestamp {
+        self.0.wall_clock()
+    }
+
+    /// A reading of the cost clock in nanoseconds: the difference of two readings on one thread is the measured cost of
+    /// what ran in between. The simulator draws it from its seed.
+    pub fn cost_ns(&self) -> u64 {
+        self.0.cost_ns()
+    }
+
+    /// 64 random bits (from the seed under simulation).
+    pub fn random_u64(&self) -> u64 {
+        self.0.random_u64()
+    }
+
+    /// Runs a future on the I/O runtime. It may be cancelled at any await by [`TaskHandle::abort`].
+    pub fn spawn_io(&self, name: &str, future: impl Future<Output = ()> + Send + 'static) -> TaskHandle {
+        self.0.spawn_io(name, Box::pin(future))
+    }
+
+    /// Runs a future on a thread of its own (a task slot). It is built there, so neither it nor what it owns needs `Send`.
+    pub fn spawn_slot(
+        &self,
+        name: &str,
+        start: impl FnOnce() -> LocalBoxFuture<'static, ()> + Send + 'static,
+    ) -> TaskHandle {
+        self.0.spawn_slot(name, Box::new(start))
+    }
+
+    /// Completes after the time has passed.
+    pub fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
+        self.0.sleep(wait)
+    }
+
+    /// Where a slot offers to be interrupted between two steps: free in production, a scheduling (and crash) point
+    /// under simulation. `None` means "go on".
+    pub fn step_point(&self) -> Option<LocalBoxFuture<'static, ()>> {
+        self.0.step_point()
+    }
+
+    /// The files of this process.
+    pub fn files(&self) -> &Arc<dyn Files> {
+        self.0.files()
+    }
+}
