@@ -1,7 +1,19 @@
 //! What moves between operators: records in batches, and the marks among them.
 //!
-//! Layout: [`record`] (what may be a record or a key), more below. Non-goals: no operator, no state, no channel.
+//! Layout: [`record`] (what may be a record or a key), [`batch`] (many records, erased once), [`element`] (a batch or a
+//! mark), [`codec`] (bytes for the wire, rows for a snapshot), [`edge`] (all that moving a batch between subtasks needs),
+//! [`router`] (which channel a record takes). Non-goals: no operator, no state, no queue.
 
+pub mod batch;
+pub mod codec;
+pub mod edge;
+pub mod element;
 pub mod record;
+pub mod router;
 
+pub use batch::{Batch, Rows, Typed};
+pub use codec::{PostcardCodec, RowCodec, WireCodec};
+pub use edge::{EdgeType, Emit, Scatter, TypedEdge};
+pub use element::{Activity, Element};
 pub use record::{Data, Key};
+pub use router::{Route, Router};

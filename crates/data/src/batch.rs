@@ -1,0 +1,190 @@
+//! Many records of one type, erased at the granularity of the batch: one downcast a batch and operator, none a record.
+
+use crate::record::Data;
+use rivermark_types::{Failure, Timestamp};
+use std::any::{Any, type_name};
+use std::fmt;
+use std::sync::Arc;
+
+/// Records whose type the engine does not know. `Vec<T>` (as [`Typed`]) and columnar formats are equal citizens.
+pub trait Rows: Any + Send + Sync {
+    /// How many records.
+    fn len(&self) -> usize;
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// About how many bytes of memory they hold: what channels are bounded by.
+    fn bytes(&self) -> usize;
+    /// The name of the record type, for errors.
+    fn type_name(&self) -> &'static str;
+}
+
+/// Records as plain values, with their event times where the source has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Typed<T> {
+    /// The records.
+    pub values: Vec<T>,
+    /// One event time a record, or none at all.
+    pub times: Option<Vec<Timestamp>>,
+}
+
+impl<T> Default for Typed<T> {
+    fn default() -> Self {
+        Typed {
+            values: Vec::new(),
+            times: None,
+        }
+    }
+}
+
+impl<T> Typed<T> {
+    /// Records without event times.
+    pub fn untimed(values: Vec<T>) -> Typed<T> {
+        Typed { values, times: None }
+    }
+
+    /// How many records.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Appends a record. Times are a column of the whole batch: where only some records have one, the others get
+    /// [`Timestamp::MIN`], which means "none".
+    #[inline]
+    pub fn push(&mut self, value: T, time: Option<Timestamp>) {
+        match (&mut self.times, time) {
+            (None, None) => {}
+            (Some(times), time) => times.push(time.unwrap_or(Timestamp::MIN)),
+            (times @ None, Some(time)) => {
+                let mut column = Vec::with_capacity(self.values.capacity());
+                column.resize(self.values.len(), Timestamp::MIN);
+                column.push(time);
+                *times = Some(column);
+            }
+        }
+        self.values.push(value);
+    }
+
+    /// Appends all of another batch.
+    pub fn append(&mut self, mut other: Typed<T>) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
+        if self.times.is_some() || other.times.is_some() {
+            let (ours, theirs) = (self.values.len(), other.values.len());
+            let column = self.times.get_or_insert_with(|| vec![Timestamp::MIN; ours]);
+            column.extend(other.times.unwrap_or_else(|| vec![Timestamp::MIN; theirs]));
+        }
+        self.values.append(&mut other.values);
+    }
+
+    /// Takes everything out.
+    pub fn take(&mut self) -> Typed<T> {
+        std::mem::take(self)
+    }
+}
+
+impl<T: Data> Rows for Typed<T> {
+    fn len(&self) -> usize {
+        self.values.len()
+    }
+    fn bytes(&self) -> usize {
+        self.values.len() * size_of::<T>()
+            + self
+                .times
+                .as_ref()
+                .map_or(0, |t| t.len() * size_of::<Timestamp>())
+    }
+    fn type_name(&self) -> &'static str {
+        type_name::<T>()
+    }
+}
+
+/// Records of one type, shared by reference where several take them (broadcast, several consumers).
+#[derive(Clone)]
+pub struct Batch(Arc<dyn Rows>);
+
+impl Batch {
+    /// Erases a batch.
+    pub fn new<T: Data>(rows: Typed<T>) -> Batch {
+        Batch(Arc::new(rows))
+    }
+
+    /// The records back, moved if this is the only owner, else cloned. Fails (a bug in the graph) on another type.
+    pub fn take<T: Data>(self) -> Result<Typed<T>, Failure> {
+        let any: Arc<dyn Any + Send + Sync> = self.0.clone();
+        match any.downcast::<Typed<T>>() {
+            Ok(rows) => {
+                drop(self);
+                Ok(Arc::try_unwrap(rows).unwrap_or_else(|shared| (*shared).clone()))
+            }
+            Err(_) => Err(Failure::bug(format!(
+                "a batch of {} reached an operator that takes {}",
+                self.0.type_name(),
+                type_name::<T>()
+            ))),
+        }
+    }
+
+    /// A look at the records; `None` if they are of another type.
+    pub fn peek<T: Data>(&self) -> Option<&Typed<T>> {
+        let any: &dyn Any = &*self.0;
+        any.downcast_ref()
+    }
+
+    /// How many records.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// About how many bytes of memory they hold.
+    pub fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Batch({} × {})", self.len(), self.0.type_name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_moves_when_alone_and_clones_when_shared() {
+        let batch = Batch::new(Typed::untimed(vec![String::from("a")]));
+        let text = batch.peek::<String>().map(|rows| rows.values[0].as_ptr());
+        let alone = batch.take::<String>().unwrap();
+        assert_eq!(Some(alone.values[0].as_ptr()), text);
+
+        let batch = Batch::new(alone);
+        let shared = batch.clone();
+        assert_eq!(batch.take::<String>().unwrap(), shared.take::<String>().unwrap());
+    }
+
+    #[test]
+    fn another_type_is_an_error_that_names_both() {
+        let failure = Batch::new(Typed::untimed(vec![1u32])).take::<u64>().unwrap_err();
+        assert!(
+            failure.message.contains("u32") && failure.message.contains("u64"),
+            "{failure}"
+        );
+    }
+}
