@@ -2,15 +2,16 @@
 //! simulator with its own [`Platform`]; nothing else in Rivermark may touch what it hides (`clippy.toml` sees to it).
 //!
 //! Layout: [`Env`] (the handle everybody carries), [`platform`] (what an implementation provides), [`files`] (the file
-//! seam), `real` (threads, tokio, `std::fs`). Non-goals: it knows nothing of jobs, tasks or storage.
+//! seam), [`supervise`] (how a task's end becomes known), `real` (threads, tokio, `std::fs`). Non-goals: it knows nothing of jobs, tasks or storage.
 
 pub mod files;
 pub mod platform;
 mod real;
+pub mod supervise;
 
 pub use files::{DirEntry, FileMeta, FileReader, FileWriter, Files};
 pub use platform::{BoxFuture, LocalBoxFuture, Platform, SlotStart, TaskExit, TaskHandle};
-pub use real::RealEnv;
+pub use real::{RealEnv, ShutdownSignals};
 
 use rivermark_types::{Millis, Timestamp};
 use std::sync::Arc;

@@ -56,8 +56,14 @@ pub struct TaskHandle {
 impl TaskHandle {
     /// A handle over a cell that the platform fills at the task's end, and a way to end it (a slot ignores it: it ends
     /// by its own commands).
-    pub fn new(exit: watch::Receiver<Option<TaskExit>>, abort: impl Fn() + Send + Sync + 'static) -> TaskHandle {
-        TaskHandle { exit, abort: Box::new(abort) }
+    pub fn new(
+        exit: watch::Receiver<Option<TaskExit>>,
+        abort: impl Fn() + Send + Sync + 'static,
+    ) -> TaskHandle {
+        TaskHandle {
+            exit,
+            abort: Box::new(abort),
+        }
     }
 
     /// Asks the task to end at its next await. Idempotent.
