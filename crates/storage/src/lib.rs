@@ -1,1 +1,16 @@
-//! Placeholder.
+//! Durable storage: write-once objects ([`Blob`]) and the one small value that is replaced by compare-and-set ([`Cas`]).
+//!
+//! Layout: [`blob`], [`cas`] and [`error`] are the seam and its contracts; [`memory`] and [`local`] implement it;
+//! [`faulty`] wraps any implementation in seeded faults; [`conformance`] checks any implementation against the
+//! contracts; [`checksum`] has the digests. Non-goals: it knows no checkpoints, manifests or formats, retries nothing
+//! and caches nothing.
+
+pub mod blob;
+pub mod cas;
+pub mod checksum;
+pub mod error;
+
+pub use blob::{Blob, BlobEntry, BlobKey};
+pub use cas::{Cas, CasOutcome, Head};
+pub use checksum::Digest;
+pub use error::{StorageError, StorageErrorKind};
