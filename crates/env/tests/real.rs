@@ -1,5 +1,7 @@
 //! The real world keeps the promises that the seams write down.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
 use rivermark_env::{Env, RealEnv, TaskExit};
 use std::io::ErrorKind;
 use std::rc::Rc;

@@ -1,5 +1,7 @@
 //! Signals are told one by one instead of ending the process. Alone in its binary: signals belong to the whole process.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
 use rivermark_env::RealEnv;
 use std::process::Command;
 
