@@ -307,6 +307,8 @@ impl SimWorld {
     }
 
     fn end(&mut self, id: ProcessId, status: ProcessStatus) {
+        // What it asked to be spawned in its last poll goes with it.
+        self.admit_spawned();
         let Some(process) = self.processes.get_mut(&id) else {
             return;
         };

@@ -1,7 +1,7 @@
 //! The file seam on a simulated disk.
 //!
 //! Layout: [`Machine`] (a disk and the faults planted in it), `disk` (what is seen and what is durable), [`faults`],
-//! and here [`SimFiles`], what a process gets of it. Every operation waits before its effect and again after it, so
+//! and here `SimFiles`, what a process gets of it. Every operation waits before its effect and again after it, so
 //! that a crash finds both moments; a write is done in several parts with a wait between them.
 
 mod disk;
