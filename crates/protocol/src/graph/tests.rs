@@ -1,0 +1,238 @@
+//! Each fault of a graph, with the line that a user reads.
+
+use super::*;
+
+fn faults(graph: &Graph) -> Vec<String> {
+    graph
+        .validate()
+        .err()
+        .unwrap_or_default()
+        .iter()
+        .map(GraphError::to_string)
+        .collect()
+}
+
+#[test]
+fn a_sound_graph_passes() {
+    assert_eq!(faults(&Graph::of_section_six()), [""; 0]);
+}
+
+#[test]
+fn what_must_be_found_again_needs_a_uid() {
+    let mut graph = Graph::of_section_six();
+    graph.node_mut(NodeId(3)).exactly_once = true;
+    for node in &mut graph.nodes {
+        node.uid = None;
+    }
+    graph.node_mut(NodeId(2)).name = "Tumbling Window (1 h)".into();
+    graph.node_mut(NodeId(1)).uid = Some(Uid::from("sink-1"));
+    assert_eq!(
+        faults(&graph),
+        [
+            r#"source "source" keeps positions but has no uid: add .uid("source-1") after it"#,
+            r#"operator "Tumbling Window (1 h)" keeps state but has no uid: add .uid("tumbling-window-1-h-1") after it"#,
+            r#"sink "sink" is exactly-once but has no uid: add .uid("sink-2") after it"#,
+        ]
+    );
+}
+
+#[test]
+fn suggested_uids_do_not_clash_with_each_other() {
+    let mut graph = Graph::of_section_six();
+    for id in [1, 2] {
+        let node = graph.node_mut(NodeId(id));
+        (node.name, node.uid, node.has_state) = ("process".into(), None, true);
+    }
+    assert_eq!(
+        faults(&graph),
+        [
+            r#"operator "process" keeps state but has no uid: add .uid("process-1") after it"#,
+            r#"operator "process" keeps state but has no uid: add .uid("process-2") after it"#,
+        ]
+    );
+}
+
+#[test]
+fn a_uid_belongs_to_one() {
+    let mut graph = Graph::of_section_six();
+    graph.node_mut(NodeId(1)).uid = Some(Uid::from("window"));
+    assert_eq!(
+        faults(&graph),
+        [r#""map" and "window" have the same uid "window": give one of them another"#]
+    );
+}
+
+#[test]
+fn parallelism_stays_within_the_key_groups() {
+    let mut graph = Graph::of_section_six();
+    graph.node_mut(NodeId(2)).max_parallelism = Some(3);
+    assert_eq!(
+        faults(&graph),
+        [r#""window" has parallelism 4: set one from 1 to 3, its maximum parallelism"#]
+    );
+    graph.node_mut(NodeId(2)).max_parallelism = Some(40_000);
+    assert_eq!(
+        faults(&graph),
+        [r#""window" has maximum parallelism 40000: set one from 1 to 32768"#]
+    );
+    graph.node_mut(NodeId(2)).max_parallelism = None;
+    graph.node_mut(NodeId(3)).parallelism = 0;
+    assert_eq!(
+        faults(&graph),
+        [r#""sink" has parallelism 0: set one from 1 to 128, its maximum parallelism"#]
+    );
+    graph.node_mut(NodeId(3)).parallelism = 1;
+    graph.max_parallelism = Some(2);
+    assert_eq!(
+        faults(&graph),
+        [r#""window" has parallelism 4: set one from 1 to 2, its maximum parallelism"#]
+    );
+}
+
+#[test]
+fn the_default_maximum_grows_with_the_parallelism() {
+    let mut graph = Graph::of_section_six();
+    graph.node_mut(NodeId(2)).parallelism = 200;
+    assert_eq!(faults(&graph), [""; 0]);
+    assert_eq!(graph.max_parallelism_of(&graph.nodes[2]).unwrap().get(), 512);
+}
+
+#[test]
+fn rows_are_forwarded_only_between_equals() {
+    let mut graph = Graph::of_section_six();
+    graph.edges[2].partitioning = Partitioning::Forward;
+    assert_eq!(
+        faults(&graph),
+        [
+            "\"window\" has parallelism 4 and \"sink\" has 1, so rows cannot be forwarded from subtask to subtask: set \
+         the same parallelism, or write .rebalance() between them"
+        ]
+    );
+    assert_eq!(Partitioning::default_between(4, 1), Partitioning::Rebalance);
+    assert_eq!(Partitioning::default_between(4, 4), Partitioning::Forward);
+}
+
+#[test]
+fn a_keyed_operator_gets_its_rows_by_key() {
+    let mut graph = Graph::of_section_six();
+    graph.edges[1].partitioning = Partitioning::Rebalance;
+    assert_eq!(
+        faults(&graph),
+        [r#""window" works by key, but rows from "map" reach it rebalance: write .key_by(..) between them"#]
+    );
+}
+
+#[test]
+fn rows_come_from_somewhere_and_go_somewhere() {
+    assert_eq!(
+        faults(&Graph::default()),
+        [
+            "the job has no source: begin with one, for example env.from_collection(..)",
+            "the job has no sink: end it with one, for example .sink_to(..)",
+        ]
+    );
+    let mut graph = Graph::of_section_six();
+    graph.edges.remove(1);
+    assert_eq!(
+        faults(&graph),
+        [
+            r#"the rows of operator "map" go nowhere: end the stream with .sink_to(..)"#,
+            r#"operator "window" has no input: connect a stream to it"#,
+        ]
+    );
+}
+
+#[test]
+fn edges_end_where_they_can() {
+    let broken: [(fn(&mut Edge), &str); 5] = [
+        (
+            |edge| edge.from = NodeId(9),
+            "n9 port 0 to n3 does not fit the graph: the node that sends does not exist",
+        ),
+        (
+            |edge| edge.to = NodeId(9),
+            "n2 port 0 to n9 does not fit the graph: the node that receives does not exist",
+        ),
+        (
+            |edge| edge.from = NodeId(3),
+            "n3 port 0 to n3 does not fit the graph: a sink has no output",
+        ),
+        (
+            |edge| edge.to = NodeId(0),
+            "n2 port 0 to n0 does not fit the graph: a source has no input",
+        ),
+        (
+            |edge| edge.port = 1,
+            "n2 port 1 to n3 does not fit the graph: there is no such port",
+        ),
+    ];
+    for (breaks, message) in broken {
+        let mut graph = Graph::of_section_six();
+        breaks(&mut graph.edges[2]);
+        assert_eq!(faults(&graph), [format!("the stream from {message}")]);
+    }
+    let mut graph = Graph::of_section_six();
+    graph.node_mut(NodeId(1)).id = NodeId(7);
+    assert_eq!(
+        faults(&graph),
+        ["the operator at place 1 has the id n7: ids are places"]
+    );
+}
+
+#[test]
+fn a_circle_is_named_without_what_hangs_on_it() {
+    let mut graph = Graph::of_section_six();
+    let back = graph.operator("back", 4);
+    graph.connect(NodeId(2), back);
+    graph.connect_by(Partitioning::Key, back, 0, NodeId(2), 0);
+    assert_eq!(
+        faults(&graph),
+        [r#"the stream runs in a circle through "window", "back""#]
+    );
+}
+
+#[test]
+fn an_exactly_once_sink_needs_exactly_once_checkpoints() {
+    let mut graph = Graph::of_section_six();
+    graph.mode = GuaranteeMode::AtLeastOnce;
+    assert_eq!(faults(&graph), [""; 0]);
+    graph.node_mut(NodeId(3)).exactly_once = true;
+    assert_eq!(
+        faults(&graph),
+        [
+            "sink \"sink\" is exactly-once, but the job runs at-least-once: set execution.checkpointing.mode to \
+         EXACTLY_ONCE, or give the sink a weaker guarantee"
+        ]
+    );
+}
+
+#[test]
+fn the_digest_is_stable_and_notices_every_part() {
+    let graph = Graph::of_section_six();
+    // Processes of different builds compare it: a change of the function is a change of the protocol.
+    assert_eq!(graph.digest(), GOLDEN_DIGEST);
+    let changes: [fn(&mut Graph); 8] = [
+        |g| g.nodes[2].uid = Some(Uid::from("other")),
+        |g| g.nodes[2].parallelism = 5,
+        |g| g.nodes[2].max_parallelism = Some(128),
+        |g| g.nodes[2].output_types[0] = "u32".into(),
+        |g| g.edges[1].partitioning = Partitioning::Broadcast,
+        |g| g.edges[1].type_name = "u32".into(),
+        |g| g.mode = GuaranteeMode::AtLeastOnce,
+        |g| g.name = Some("job".into()),
+    ];
+    let mut digests = std::collections::BTreeSet::from([graph.digest()]);
+    for change in changes {
+        let mut changed = graph.clone();
+        change(&mut changed);
+        assert!(digests.insert(changed.digest()), "{changed:?}");
+    }
+}
+const GOLDEN_DIGEST: u64 = 15_265_437_726_735_186_767;
+
+#[test]
+fn a_graph_is_plain_data() {
+    let graph = Graph::of_section_six();
+    let json = serde_json::to_string(&graph).unwrap();
+    assert_eq!(serde_json::from_str::<Graph>(&json).unwrap(), graph);
+}
