@@ -10,15 +10,16 @@
 //! - A channel that ended counts as having delivered every barrier.
 //!
 //! **Unaligned checkpoints** will enter at two places and nowhere else: an urgent "announced" event beside
-//! [`AlignEvent::Barrier`] and a deadline turn the current alignment into an overtaking one (`Aligner::deliver`, where
-//! the only decision "hold this channel back?" is taken), and [`AlignAction`] gets one for "this channel's queue is in flight".
-//! The clock is handed to `handle` already, and blocks are lifted in one place.
+//! [`AlignEvent::Barrier`] and a deadline turn the current alignment into an overtaking one, which completes at once; and
+//! `Aligner::hold_back`, the one place that decides which channels are read, then also names those whose queue is in flight.
+//! The clock is handed to `handle` already.
 //!
 //! Non-goals: buffering (a channel that is not read keeps its elements itself), forwarding, in-flight data.
 
 use rivermark_types::{Barrier, ChannelIndex, CheckpointId, Millis};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 /// What the cut must be good for.
@@ -137,11 +138,20 @@ impl Aligner {
 
     /// Takes one event in and appends what must be done, in order.
     pub fn handle(&mut self, now: Millis, event: AlignEvent, out: &mut Vec<AlignAction>) {
+        let before = self.aligning();
+        let mut concerned = 0..0;
         match event {
-            AlignEvent::Barrier { channel, barrier } => self.on_barrier(now, channel, barrier, out),
+            AlignEvent::Barrier { channel, barrier } => {
+                concerned = channel.0 as usize..channel.0 as usize + 1;
+                self.on_barrier(now, channel, barrier, out);
+            }
             AlignEvent::ChannelEnded { channel } => self.on_ended(now, channel, out),
             AlignEvent::CheckpointAborted { checkpoint } => self.on_aborted(checkpoint, out),
         }
+        if self.aligning() != before {
+            concerned = 0..self.channels.len();
+        }
+        self.hold_back(concerned, out);
         debug_assert_eq!(self.check(), Ok(()));
     }
 
@@ -165,7 +175,10 @@ impl Aligner {
     }
 
     fn on_barrier(&mut self, now: Millis, index: ChannelIndex, barrier: Barrier, out: &mut Vec<AlignAction>) {
-        let is_live = self.channels.get(index.0 as usize).is_some_and(|channel| !channel.ended);
+        let is_live = self
+            .channels
+            .get(index.0 as usize)
+            .is_some_and(|channel| !channel.ended);
         if !is_live || self.is_stale(barrier.checkpoint) {
             return;
         }
@@ -182,7 +195,7 @@ impl Aligner {
                 missing,
             });
         }
-        self.deliver(index, barrier.checkpoint, out);
+        self.deliver(index, barrier.checkpoint);
         self.snapshot_if_complete(now, out);
     }
 
@@ -218,21 +231,15 @@ impl Aligner {
             || self.aborted.contains(&checkpoint)
     }
 
-    /// Notes the current barrier on a live channel, and holds the channel back if the mode asks for it.
-    fn deliver(&mut self, index: ChannelIndex, checkpoint: CheckpointId, out: &mut Vec<AlignAction>) {
+    /// Notes the current barrier on a live channel.
+    fn deliver(&mut self, index: ChannelIndex, checkpoint: CheckpointId) {
         let (Some(current), Some(channel)) = (&mut self.current, self.channels.get_mut(index.0 as usize))
         else {
             return;
         };
-        if channel.delivered == Some(checkpoint) {
-            return;
-        }
-        channel.delivered = Some(checkpoint);
-        current.missing -= 1;
-        // The last channel need not be held back: the snapshot is taken before it is read again.
-        if self.mode == AlignMode::ExactlyOnce && current.missing > 0 {
-            channel.blocked = true;
-            out.push(AlignAction::Block(index));
+        if channel.delivered != Some(checkpoint) {
+            channel.delivered = Some(checkpoint);
+            current.missing -= 1;
         }
     }
 
@@ -247,23 +254,45 @@ impl Aligner {
             duration: now.since(started),
         });
         out.push(AlignAction::Snapshot(barrier));
-        self.settle(barrier.checkpoint, out);
+        self.settle(barrier.checkpoint);
     }
 
     fn abandon(&mut self, out: &mut Vec<AlignAction>) {
         if let Some(current) = self.current.take() {
             out.push(AlignAction::Abandoned(current.barrier.checkpoint));
-            self.settle(current.barrier.checkpoint, out);
+            self.settle(current.barrier.checkpoint);
         }
     }
 
-    /// The one way out of an alignment: the checkpoint never comes back, and every block is lifted.
-    fn settle(&mut self, checkpoint: CheckpointId, out: &mut Vec<AlignAction>) {
+    /// The one way out of an alignment: the checkpoint never comes back.
+    fn settle(&mut self, checkpoint: CheckpointId) {
         self.settled = Some(checkpoint);
         self.aborted.retain(|aborted| *aborted > checkpoint);
-        for (index, channel) in (0..).zip(&mut self.channels) {
-            if std::mem::take(&mut channel.blocked) {
-                out.push(AlignAction::Unblock(ChannelIndex(index)));
+    }
+
+    /// The only place that decides which channels are read. It comes last in every event, so that a snapshot is out before
+    /// any channel is read again.
+    fn hold_back(&mut self, channels: Range<usize>, out: &mut Vec<AlignAction>) {
+        let holding = self
+            .current
+            .as_ref()
+            .filter(|_| self.mode == AlignMode::ExactlyOnce);
+        let holding = holding.map(|current| current.barrier.checkpoint);
+        for (index, channel) in self
+            .channels
+            .iter_mut()
+            .enumerate()
+            .skip(channels.start)
+            .take(channels.len())
+        {
+            let hold = holding.is_some() && channel.delivered == holding;
+            if std::mem::replace(&mut channel.blocked, hold) != hold {
+                let index = ChannelIndex(index as u32);
+                out.push(if hold {
+                    AlignAction::Block(index)
+                } else {
+                    AlignAction::Unblock(index)
+                });
             }
         }
     }
