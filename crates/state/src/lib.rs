@@ -4,4 +4,9 @@
 //! the slot and hands out copies of rows; the snapshot side (`codec`, `object`, `writer`, `manifest`, `reader`) runs on the
 //! I/O runtime, encodes and stores them.
 
+pub mod codec;
+pub mod error;
 pub mod image;
+
+pub use codec::{RowCodec, row_codec};
+pub use error::StateError;
