@@ -8,7 +8,9 @@ use rivermark_types::{ErrorKind, Failure};
 #[non_exhaustive]
 pub enum StateError {
     /// Two handles would share one table.
-    #[error("state {name:?} of operator {operator:?} is declared twice: give each state of an operator its own name")]
+    #[error(
+        "state {name:?} of operator {operator:?} is declared twice: give each state of an operator its own name"
+    )]
     DeclaredTwice {
         /// The operator's uid.
         operator: String,
@@ -71,7 +73,9 @@ pub enum StateError {
         reason: String,
     },
     /// An object of a snapshot was written by a newer version.
-    #[error("{object} has format {found}, this version reads up to {supported}: use the version that wrote it, or a newer one")]
+    #[error(
+        "{object} has format {found}, this version reads up to {supported}: use the version that wrote it, or a newer one"
+    )]
     NewerFormat {
         /// The object's key, or what else names it.
         object: String,
@@ -100,7 +104,9 @@ impl StateError {
             StateError::Storage(error) => match error.kind() {
                 StorageErrorKind::Retryable | StorageErrorKind::Full => ErrorKind::Retry,
                 StorageErrorKind::Taken => ErrorKind::Bug,
-                StorageErrorKind::NotFound | StorageErrorKind::Damaged | StorageErrorKind::Invalid => ErrorKind::Invalid,
+                StorageErrorKind::NotFound | StorageErrorKind::Damaged | StorageErrorKind::Invalid => {
+                    ErrorKind::Invalid
+                }
             },
         }
     }

@@ -7,6 +7,8 @@
 pub mod codec;
 pub mod error;
 pub mod image;
+pub mod table;
 
 pub use codec::{RowCodec, row_codec};
 pub use error::StateError;
+pub use table::{KeySpace, Origin, Stored, Table, Tables, Walk};

@@ -1,0 +1,137 @@
+//! The table: rows of one state in one subtask, and the walk that copies them beside the work.
+//!
+//! Layout: `page` (slots, tags and all `unsafe`), `directory` (pages by hash: growth and splits), `image` (the epoch and the
+//! copied rows), `namespaces` ([`Tables`]: a directory a window or timer bucket). [`Table`] is a state with one namespace.
+//!
+//! `freeze` raises the epoch and copies nothing. From then on `walk` captures page by page, and a change to a row that is
+//! not captured yet first copies the old row. A page is captured when its epoch is the image's; inside a page that is not,
+//! a row is if its dirty bit of the current epoch is set. So each row that stood at the freeze goes out once and as it
+//! stood; rows born later never do. All changes of a row pass `Page::before_change` or happen after `Page::capture`.
+//!
+//! Increments are not written yet. What they add: a removed key stays in its slot as long as a dirty bit says so (now a
+//! tombstone has neither key nor bits), and `capture` of an increment takes the rows with the dirty bit of the epoch
+//! before, which it clears already.
+
+mod directory;
+mod image;
+mod namespaces;
+mod page;
+
+#[cfg(test)]
+mod tests;
+
+pub use image::{KeySpace, Origin, Walk};
+pub use namespaces::Tables;
+
+use crate::image::ImageSink;
+use directory::Directory;
+use image::Image;
+use rivermark_data::{Data, Key};
+use rivermark_types::KeyHash;
+
+/// What a backend does with any table, whatever its rows are.
+pub trait Stored {
+    /// Starts the image of the rows as they are now. If a walk is under way, its rest goes to `unfinished` first.
+    fn freeze(&mut self, unfinished: &mut dyn ImageSink);
+    /// Copies about `budget` rows of the image to the sink and takes them off the budget.
+    fn walk(&mut self, budget: &mut usize, sink: &mut dyn ImageSink) -> Walk;
+    /// Whether an image is not out yet.
+    fn is_walking(&self) -> bool;
+    /// How many rows there are.
+    fn rows(&self) -> usize;
+    /// About how many bytes they take, not counting what rows point to.
+    fn bytes(&self) -> usize;
+}
+
+/// Rows of one state without namespaces. The caller computes each key's hash, once.
+pub struct Table<K: Key, V: Data> {
+    directory: Directory<K, V>,
+    image: Image<K, V>,
+    walked: usize,
+}
+
+impl<K: Key, V: Data> Table<K, V> {
+    /// An empty table.
+    pub fn new(origin: Origin, keys: KeySpace) -> Self {
+        let image = Image::new(origin, keys);
+        Table {
+            directory: Directory::new(0, &image),
+            image,
+            walked: 0,
+        }
+    }
+
+    /// The value of a key.
+    #[inline]
+    pub fn get(&self, key: &K, hash: KeyHash) -> Option<&V> {
+        self.directory.get(key, hash)
+    }
+
+    /// The value of a key, to be changed; made first if there is none.
+    #[inline]
+    pub fn update_or_else(&mut self, key: &K, hash: KeyHash, make: impl FnOnce() -> V) -> &mut V {
+        self.directory.update_or_else(&mut self.image, key, hash, make)
+    }
+
+    /// The value of a key, to be changed, if there is one.
+    #[inline]
+    pub fn get_mut_existing(&mut self, key: &K, hash: KeyHash) -> Option<&mut V> {
+        self.directory.get_mut(&mut self.image, key, hash)
+    }
+
+    /// Sets the value of a key; returns the old one.
+    pub fn insert(&mut self, key: K, hash: KeyHash, value: V) -> Option<V> {
+        self.directory.insert(&mut self.image, key, hash, value)
+    }
+
+    /// Removes a key.
+    pub fn remove(&mut self, key: &K, hash: KeyHash) -> Option<V> {
+        self.directory.remove(&mut self.image, key, hash)
+    }
+
+    /// Takes out up to `most` rows, in no order of meaning; returns how many.
+    pub fn drain_slice(&mut self, most: usize, take: impl FnMut(K, V)) -> usize {
+        self.directory.drain_slice(&mut self.image, most, take)
+    }
+
+    /// Sees all rows, in no order of meaning.
+    pub fn for_each(&self, see: impl FnMut(&K, &V)) {
+        self.directory.for_each(see);
+    }
+
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        self.directory.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<K: Key, V: Data> Stored for Table<K, V> {
+    fn freeze(&mut self, unfinished: &mut dyn ImageSink) {
+        if self.is_walking() {
+            self.walk(&mut usize::MAX.clone(), unfinished);
+        }
+        self.walked = 0;
+        self.image.freeze();
+    }
+    fn walk(&mut self, budget: &mut usize, sink: &mut dyn ImageSink) -> Walk {
+        if !self.is_walking() {
+            return Walk::Done;
+        }
+        let done = self.directory.walk(&mut self.walked, budget, &mut self.image);
+        self.image.flush(done, sink)
+    }
+    fn is_walking(&self) -> bool {
+        self.image.is_walking()
+    }
+    fn rows(&self) -> usize {
+        self.len()
+    }
+    fn bytes(&self) -> usize {
+        self.directory.bytes()
+    }
+}
