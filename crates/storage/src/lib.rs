@@ -8,9 +8,19 @@
 pub mod blob;
 pub mod cas;
 pub mod checksum;
+pub mod conformance;
+mod cut;
 pub mod error;
+pub mod faulty;
+mod in_doubt;
+pub mod local;
+pub mod memory;
 
 pub use blob::{Blob, BlobEntry, BlobKey};
 pub use cas::{Cas, CasOutcome, Head};
 pub use checksum::Digest;
 pub use error::{StorageError, StorageErrorKind};
+pub use faulty::{Fault, FaultKind, FaultPlan, Faults, Faulty, Operation};
+pub use in_doubt::InDoubt;
+pub use local::{LocalBlob, LocalCas};
+pub use memory::{MemoryBlob, MemoryCas};
