@@ -1,0 +1,223 @@
+//! One column of a page: the values of one Rust type as an Arrow array.
+//!
+//! Layout: [`ColumnCodec`] decides once per type how its values are written, and reads whatever a page's own metadata
+//! says it holds. *Traced* values are Arrow columns that other tools read and that evolve by field name. A type that
+//! cannot be traced, or that does not come back from its columns as it was (an option in an option, for one), is
+//! *opaque*: a binary column, each value by itself, that does not evolve.
+
+use super::sample::samples;
+use crate::StateError;
+use arrow_array::{Array, ArrayRef, LargeBinaryArray};
+use arrow_schema::{DataType, Field, FieldRef};
+use rivermark_data::Data;
+use serde::ser::Serializer;
+use serde::{Deserialize, Serialize};
+use serde_arrow::schema::{SchemaLike, TracingOptions};
+use serde_arrow::utils::{Item, Items};
+use std::any::type_name;
+use std::marker::PhantomData;
+use std::sync::{Arc, OnceLock};
+
+/// The metadata key of an opaque column; its value names the encoding.
+pub const ENCODING_KEY: &str = "rivermark.encoding";
+/// What serde_arrow calls the only field of a row that is no struct.
+const ITEM: &str = "item";
+/// How many made-up values a traced type must get right.
+const TRIALS: u32 = 64;
+
+/// Writes and reads columns of `T`.
+pub(super) struct ColumnCodec<T> {
+    /// How `T` is traced, or `None` if it is opaque; found at the first use.
+    traced: OnceLock<Option<FieldRef>>,
+    values: PhantomData<fn() -> T>,
+}
+
+/// How one value of an opaque column is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opaque {
+    /// Compact; for most types.
+    Postcard,
+    /// For types that only a self-describing encoding can hold.
+    Json,
+}
+
+impl<T: Data> ColumnCodec<T> {
+    pub(super) fn new() -> Self {
+        ColumnCodec {
+            traced: OnceLock::new(),
+            values: PhantomData,
+        }
+    }
+
+    /// The values as an array, and its field under `name`.
+    pub(super) fn encode<'a, R>(
+        &self,
+        name: &str,
+        rows: &'a [R],
+        value_of: fn(&'a R) -> &'a T,
+    ) -> Result<(FieldRef, ArrayRef), StateError> {
+        if let Some(field) = self.traced.get_or_init(trace::<T>) {
+            match to_array(field, rows, value_of) {
+                Ok(array) => return Ok((renamed(field, name), array)),
+                // The trials did not show it, but this value has no place in the columns: better opaque than not at all.
+                Err(error) => {
+                    tracing::warn!(type_name = type_name::<T>(), %error, "values are written as opaque bytes")
+                }
+            }
+        }
+        let opaque = |error: String| StateError::Unwritable {
+            type_name: type_name::<T>(),
+            reason: error,
+        };
+        let (encoding, array) = match opaque_array(Opaque::Postcard, rows, value_of) {
+            Ok(array) => (Opaque::Postcard, array),
+            Err(first) => match opaque_array(Opaque::Json, rows, value_of) {
+                Ok(array) => (Opaque::Json, array),
+                Err(second) => return Err(opaque(format!("as postcard: {first}; as JSON: {second}"))),
+            },
+        };
+        let metadata = [(ENCODING_KEY.to_owned(), encoding.name().to_owned())];
+        let field = Field::new(name, DataType::LargeBinary, false).with_metadata(metadata.into());
+        Ok((Arc::new(field), Arc::new(array)))
+    }
+
+    /// The values of an array, by what its field says of it.
+    pub(super) fn decode(&self, field: &FieldRef, array: &ArrayRef) -> Result<Vec<T>, StateError> {
+        let unreadable = |reason: String| {
+            StateError::Page(format!(
+                "column {:?} of type {} as {}: {reason}",
+                field.name(),
+                field.data_type(),
+                type_name::<T>()
+            ))
+        };
+        match field.metadata().get(ENCODING_KEY) {
+            None => from_array(field, array).map_err(|error| unreadable(error.to_string())),
+            Some(name) => {
+                let encoding = Opaque::named(name)
+                    .ok_or_else(|| unreadable(format!("its encoding {name:?} is unknown")))?;
+                let column = array
+                    .as_any()
+                    .downcast_ref::<LargeBinaryArray>()
+                    .filter(|column| column.null_count() == 0)
+                    .ok_or_else(|| unreadable("an opaque column must be binary without nulls".into()))?;
+                (0..column.len())
+                    .map(|row| encoding.read(column.value(row)).map_err(unreadable))
+                    .collect()
+            }
+        }
+    }
+
+    /// Whether values are written as bytes that only this type can read.
+    #[cfg(test)]
+    pub(super) fn is_opaque(&self) -> bool {
+        self.traced.get_or_init(trace::<T>).is_none()
+    }
+}
+
+/// The field of `T` named [`ITEM`], if `T` can be traced and every trial comes back as it went in.
+fn trace<T: Data>() -> Option<FieldRef> {
+    let options = TracingOptions::default()
+        .allow_null_fields(true)
+        .map_as_struct(false)
+        .enums_without_data_as_strings(true)
+        .from_type_budget(1_000);
+    let fields = Vec::<FieldRef>::from_type::<Item<T>>(options).ok()?;
+    let [field] = fields.as_slice() else { return None };
+    let trials = samples::<T>(TRIALS);
+    (!trials.is_empty() && survives(field, &trials)).then(|| field.clone())
+}
+
+fn survives<T: Data>(field: &FieldRef, trials: &[T]) -> bool {
+    let Ok(array) = to_array(field, trials, |value| value) else {
+        return false;
+    };
+    let Ok(back) = from_array::<T>(field, &array) else {
+        return false;
+    };
+    back.len() == trials.len()
+        && trials.iter().zip(&back).all(|(there, back)| {
+            matches!((postcard::to_allocvec(there), postcard::to_allocvec(back)), (Ok(a), Ok(b)) if a == b)
+        })
+}
+
+/// A sequence of rows of one field each, as serde_arrow wants it.
+struct Column<'a, R, T> {
+    rows: &'a [R],
+    value_of: fn(&'a R) -> &'a T,
+}
+
+impl<'a, R, T: Serialize> Serialize for Column<'a, R, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.rows.iter().map(|row| Item((self.value_of)(row))))
+    }
+}
+
+fn to_array<'a, R, T: Data>(
+    field: &FieldRef,
+    rows: &'a [R],
+    value_of: fn(&'a R) -> &'a T,
+) -> Result<ArrayRef, serde_arrow::Error> {
+    let arrays = serde_arrow::to_arrow(std::slice::from_ref(field), Column { rows, value_of })?;
+    arrays
+        .into_iter()
+        .next()
+        .ok_or_else(|| serde_arrow::Error::new(serde_arrow::ErrorKind::Custom, "no array was built".into()))
+}
+
+fn from_array<T: Data>(field: &FieldRef, array: &ArrayRef) -> Result<Vec<T>, serde_arrow::Error> {
+    let fields = [renamed(field, ITEM)];
+    let Items(values) = serde_arrow::from_arrow::<Items<Vec<T>>, _>(&fields, std::slice::from_ref(array))?;
+    Ok(values)
+}
+
+fn renamed(field: &FieldRef, name: &str) -> FieldRef {
+    Arc::new(field.as_ref().clone().with_name(name))
+}
+
+/// Each value by itself. Each is read back at once: a value that cannot be read must fail the checkpoint, not the restore.
+fn opaque_array<'a, R, T: Data>(
+    encoding: Opaque,
+    rows: &'a [R],
+    value_of: fn(&'a R) -> &'a T,
+) -> Result<LargeBinaryArray, String> {
+    let cells = rows.iter().map(|row| {
+        let bytes = encoding.write(value_of(row))?;
+        encoding.read::<T>(&bytes)?;
+        Ok(bytes)
+    });
+    let cells = cells.collect::<Result<Vec<Vec<u8>>, String>>()?;
+    Ok(LargeBinaryArray::from_iter_values(cells))
+}
+
+impl Opaque {
+    fn name(self) -> &'static str {
+        match self {
+            Opaque::Postcard => "postcard",
+            Opaque::Json => "json",
+        }
+    }
+
+    fn named(name: &str) -> Option<Opaque> {
+        [Opaque::Postcard, Opaque::Json]
+            .into_iter()
+            .find(|encoding| encoding.name() == name)
+    }
+
+    fn write<T: Serialize>(self, value: &T) -> Result<Vec<u8>, String> {
+        match self {
+            Opaque::Postcard => postcard::to_allocvec(value).map_err(|error| error.to_string()),
+            Opaque::Json => serde_json::to_vec(value).map_err(|error| error.to_string()),
+        }
+    }
+
+    fn read<T: for<'de> Deserialize<'de>>(self, bytes: &[u8]) -> Result<T, String> {
+        match self {
+            Opaque::Postcard => match postcard::take_from_bytes(bytes).map_err(|error| error.to_string())? {
+                (value, []) => Ok(value),
+                (_, rest) => Err(format!("{} bytes are left over", rest.len())),
+            },
+            Opaque::Json => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
+        }
+    }
+}
