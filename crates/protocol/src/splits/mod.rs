@@ -357,11 +357,6 @@ impl<S: Clone, P: Clone> SplitTracker<S, P> {
     }
 
     fn wait(&mut self, open: OpenSplit<S, P>) {
-        let freshness = if open.position.is_some() {
-            Freshness::Returned
-        } else {
-            Freshness::Fresh
-        };
         self.waiting.insert(open.id.clone());
         self.unassigned.insert(open.order, open);
     }
