@@ -1,0 +1,212 @@
+//! All keyed state of one operator in one subtask: declared by name, restored on declaration, frozen and walked as one.
+
+use crate::codec::{RowCodec, row_codec};
+use crate::error::StateError;
+use crate::handles::{ListState, MapState, ValueState, WindowState};
+use crate::image::{ImageChunk, ImageRow, ImageSink, StateId, StateKind};
+use crate::restored::RestoredState;
+use crate::shared::{Handle, TaskSide};
+use crate::table::{KeySpace, Origin, Stored, Table, Tables, Walk};
+use crate::timers::{TimerQueue, Timers};
+use rivermark_data::{Data, Key};
+use rivermark_types::{KeyGroupRange, KeyHash, MaxParallelism, Uid};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Whose state a backend keeps.
+#[derive(Clone, Debug)]
+pub struct BackendConfig {
+    /// The operator.
+    pub operator: Uid,
+    /// The job's seed, which keys the hash.
+    pub seed: u64,
+    /// The job's number of key groups.
+    pub max_parallelism: MaxParallelism,
+    /// The key groups of this subtask.
+    pub range: KeyGroupRange,
+}
+
+/// The keyed state of one operator in one subtask.
+///
+/// The operator declares its states in `open` and holds the handles; the task holds this. The task may call it only between
+/// calls of the operator.
+pub struct KeyedBackend {
+    config: BackendConfig,
+    restored: RestoredState,
+    names: BTreeSet<String>,
+    tables: Vec<TaskSide<dyn Stored>>,
+}
+
+/// An abandoned image goes here.
+struct Nowhere;
+impl ImageSink for Nowhere {
+    fn push(&mut self, _: ImageChunk) {}
+}
+
+/// What a declaration needs to fill its table.
+struct Declared<K, V> {
+    origin: Origin,
+    rows: Vec<ImageRow<K, V>>,
+}
+
+impl KeyedBackend {
+    /// A backend without tables yet, and what the snapshot has for it.
+    pub fn new(config: BackendConfig, restored: RestoredState) -> KeyedBackend {
+        KeyedBackend { config, restored, names: BTreeSet::new(), tables: Vec::new() }
+    }
+
+    /// How keys are hashed here.
+    pub fn keys(&self) -> KeySpace {
+        KeySpace { seed: self.config.seed, groups: self.config.max_parallelism }
+    }
+
+    /// Declares one value a key.
+    pub fn value<K: Key, V: Data>(&mut self, name: &str) -> Result<ValueState<K, V>, StateError> {
+        self.table(name, StateKind::Value).map(ValueState)
+    }
+
+    /// Declares a list a key.
+    pub fn list<K: Key, T: Data>(&mut self, name: &str) -> Result<ListState<K, T>, StateError> {
+        self.table(name, StateKind::List).map(ListState)
+    }
+
+    /// Declares a map a key.
+    pub fn map<K: Key, UK: Key + Ord, UV: Data>(
+        &mut self,
+        name: &str,
+    ) -> Result<MapState<K, UK, UV>, StateError> {
+        self.table(name, StateKind::Map).map(MapState)
+    }
+
+    /// Declares event-time timers.
+    pub fn timers<K: Key>(&mut self, name: &str) -> Result<Timers<K>, StateError> {
+        let declared = self.declare(name, StateKind::Timers)?;
+        let mut timers = TimerQueue::new(declared.origin, self.keys());
+        declared.rows.into_iter().for_each(|row| timers.restore(row));
+        let side = self.keep(&Handle::new(timers));
+        Ok(Timers(side))
+    }
+
+    /// Declares one accumulator a window and key.
+    pub fn windows<K: Key, A: Data>(&mut self, name: &str) -> Result<WindowState<K, A>, StateError> {
+        let declared = self.declare(name, StateKind::Windows)?;
+        let mut tables = Tables::new(declared.origin, self.keys());
+        for row in declared.rows {
+            let hash = self.keys().hash(&row.key);
+            tables.insert(row.namespace, row.key, hash, row.value);
+        }
+        let handle = Handle::new(tables);
+        self.keep(&handle);
+        Ok(WindowState(handle))
+    }
+
+    fn table<K: Key, V: Data>(
+        &mut self,
+        name: &str,
+        kind: StateKind,
+    ) -> Result<Handle<Table<K, V>>, StateError> {
+        let declared = self.declare(name, kind)?;
+        let mut table = Table::new(declared.origin, self.keys());
+        for row in declared.rows {
+            let hash = self.keys().hash(&row.key);
+            table.insert(row.key, hash, row.value);
+        }
+        let handle = Handle::new(table);
+        self.keep(&handle);
+        Ok(handle)
+    }
+
+    fn keep<T: Stored + 'static>(&mut self, handle: &Handle<T>) -> TaskSide<T> {
+        self.tables.push(handle.task_side().erased());
+        handle.task_side()
+    }
+
+    /// Claims a name and reads the rows of this subtask's key groups that the snapshot has under it.
+    fn declare<K: Key, V: Data>(
+        &mut self,
+        name: &str,
+        kind: StateKind,
+    ) -> Result<Declared<K, V>, StateError> {
+        let operator = || self.config.operator.to_string();
+        if !self.names.insert(name.to_owned()) {
+            return Err(StateError::DeclaredTwice { operator: operator(), name: name.to_owned() });
+        }
+        let state = StateId { operator: self.config.operator.clone(), name: name.to_owned(), kind };
+        let pages = self.restored.take(&state).unwrap_or_default();
+        if let Some(other) = self.restored.states().find(|other| other.name == name) {
+            return Err(StateError::KindChanged {
+                operator: operator(),
+                name: name.to_owned(),
+                stored: kind_in_words(other.kind),
+                declared: kind_in_words(kind),
+            });
+        }
+        let codec: Arc<RowCodec<K, V>> = row_codec();
+        let mut rows = Vec::new();
+        for page in pages {
+            let decoded = codec.decode(&page).map_err(|error| StateError::Undecodable {
+                operator: operator(),
+                name: name.to_owned(),
+                reason: error.to_string(),
+            })?;
+            // The group is computed from the key and not read: it is what decides who owns a row from now on.
+            rows.extend(decoded.into_iter().filter(|row| self.owns(self.keys().hash(&row.key))));
+        }
+        Ok(Declared { origin: Origin { state: Arc::new(state), encoder: codec }, rows })
+    }
+
+    fn owns(&self, hash: KeyHash) -> bool {
+        self.config.range.contains(self.config.max_parallelism.group_of(hash))
+    }
+
+    /// To be called once all states are declared: state of the snapshot that nobody declared is an error, not lost.
+    pub fn finish_open(&mut self) -> Result<(), StateError> {
+        let names: Vec<String> = self.restored.states().map(|state| format!("{:?}", state.name)).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        Err(StateError::Unclaimed { operator: self.config.operator.to_string(), names: names.join(", ") })
+    }
+
+    /// Starts the image of all state as it is now; copies nothing. An image must be walked to its end before, unless its
+    /// checkpoint was given up: then what is left of it goes nowhere.
+    pub fn freeze(&mut self) {
+        for table in &self.tables {
+            table.with(|table| table.freeze(&mut Nowhere));
+        }
+    }
+
+    /// Copies about `budget_rows` rows of the image to the sink.
+    pub fn walk(&mut self, budget_rows: usize, sink: &mut dyn ImageSink) -> Walk {
+        let mut budget = budget_rows;
+        for table in &self.tables {
+            if table.with(|table| table.walk(&mut budget, sink)) == Walk::More {
+                return Walk::More;
+            }
+        }
+        Walk::Done
+    }
+
+    /// Whether an image is not out yet.
+    pub fn is_walking(&self) -> bool {
+        self.tables.iter().any(|table| table.with(|table| table.is_walking()))
+    }
+
+    /// How many rows all states have.
+    pub fn rows(&self) -> usize {
+        self.tables.iter().map(|table| table.with(|table| table.rows())).sum()
+    }
+
+    /// About how many bytes all tables take, not counting what rows point to.
+    pub fn bytes(&self) -> usize {
+        self.tables.iter().map(|table| table.with(|table| table.bytes())).sum()
+    }
+}
+
+fn kind_in_words(kind: StateKind) -> String {
+    format!("{kind:?}").to_lowercase()
+}
+
+#[cfg(test)]
+#[path = "backend_tests.rs"]
+mod tests;
