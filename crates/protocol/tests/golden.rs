@@ -8,22 +8,20 @@ mod script;
 
 use std::path::{Path, PathBuf};
 
-fn scripts() -> Vec<PathBuf> {
+fn scripts() -> std::io::Result<Vec<PathBuf>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let mut paths: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let entries: std::io::Result<Vec<_>> = std::fs::read_dir(folder)?.collect();
+    let mut paths: Vec<_> = entries?.into_iter().map(|entry| entry.path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
     paths.sort();
-    paths
+    Ok(paths)
 }
 
 #[test]
 fn scripts_play_as_written() {
     let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     let mut wrong = Vec::new();
-    let paths = scripts();
+    let paths = scripts().unwrap();
     assert!(paths.len() >= 12, "only {} scripts found", paths.len());
     for path in paths {
         let written = std::fs::read_to_string(&path).unwrap();
