@@ -1,4 +1,5 @@
 //! What only the local stores do: temporaries, pruning, damage, the order of their calls.
+#![allow(clippy::unwrap_used, reason = "test helpers fail their test")]
 
 use bytes::Bytes;
 use rivermark_env::{Env, RealEnv};
