@@ -239,16 +239,18 @@ impl Story {
                 subtask: SUBTASKS[subtask],
                 reason: "disk full".into(),
             },
-            Step::Decision { noise, outcome } => {
-                let asked = self.witness.asked.map(|asked| asked.checkpoint);
-                let checkpoint = noise
-                    .map(CheckpointId)
-                    .or(asked)
-                    .unwrap_or(CheckpointId(self.witness.next_id()));
-                CkEvent::Decision { checkpoint, outcome }
-            }
+            Step::Decision { noise, outcome } => self.decision(noise, outcome),
         };
         self.happen(event)
+    }
+
+    fn decision(&self, noise: Option<u64>, outcome: DecisionOutcome) -> CkEvent {
+        let asked = self.witness.asked.map(|asked| asked.checkpoint);
+        let checkpoint = noise.map(CheckpointId).or(asked);
+        CkEvent::Decision {
+            checkpoint: checkpoint.unwrap_or(CheckpointId(self.witness.next_id())),
+            outcome,
+        }
     }
 
     fn start(&mut self, reused: bool, random: u64) -> CkEvent {

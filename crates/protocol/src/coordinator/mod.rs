@@ -551,7 +551,8 @@ impl CheckpointCoordinator {
             .run
             .as_ref()
             .is_some_and(|run| run.attempt == pending.attempt);
-        if !in_decision && !is_of_this_run {
+        // Only a decision may outlive its attempt, and no other attempt may run beside it.
+        if !is_of_this_run && (self.run.is_some() || !in_decision) {
             return Err("its attempt does not run".into());
         }
         if self.decision.is_none() && pending.is_ready() {

@@ -2,7 +2,8 @@
 
 use rivermark_protocol::aligner::{AlignEvent, AlignMode, Aligner};
 use rivermark_protocol::coordinator::{
-    CheckpointCoordinator, CheckpointStatus, CkEvent, CoordinatorConfig, DecisionOutcome, RequestId,
+    CheckpointCoordinator, CheckpointStatus, CkEvent, Completed, CoordinatorConfig, DecisionOutcome,
+    RequestId,
 };
 use rivermark_types::{
     Attempt, Barrier, ChannelIndex, CheckpointId, Millis, SnapshotKind, SubtaskId, VertexId,
@@ -59,16 +60,31 @@ fn machine_of(words: &[&str]) -> Parsed<Machine> {
                 interval: None,
                 ..CoordinatorConfig::default()
             };
-            settings
-                .iter()
-                .try_for_each(|setting| set(&mut config, setting))?;
+            let mut completed = Vec::new();
+            for setting in settings {
+                match setting.strip_prefix("completed=") {
+                    Some(list) => completed = list.split(',').map(completed_of).collect::<Parsed<_>>()?,
+                    None => set(&mut config, setting)?,
+                }
+            }
             Ok(Machine::Coordinator(Box::new(CheckpointCoordinator::new(
-                config,
-                Vec::new(),
+                config, completed,
             ))))
         }
         _ => Err("the first line names a machine".into()),
     }
+}
+
+/// `3` is a checkpoint, `4s` a savepoint.
+fn completed_of(word: &str) -> Parsed<Completed> {
+    let (id_part, kind) = match word.strip_suffix('s') {
+        Some(id_part) => (id_part, SnapshotKind::Savepoint),
+        None => (word, SnapshotKind::Checkpoint),
+    };
+    Ok(Completed {
+        checkpoint: id(id_part)?,
+        kind,
+    })
 }
 
 fn set(config: &mut CoordinatorConfig, setting: &str) -> Parsed<()> {
@@ -151,8 +167,7 @@ fn show(coordinator: &CheckpointCoordinator, what: &[&str]) -> Parsed<Vec<String
                 .map_or("no checkpoint".into(), |id| format!("latest {id}")),
         ],
         ["completed"] => {
-            let line =
-                |c: &rivermark_protocol::coordinator::Completed| format!("{} ({:?})", c.checkpoint, c.kind);
+            let line = |c: &Completed| format!("{} ({:?})", c.checkpoint, c.kind);
             coordinator.completed().iter().map(line).collect()
         }
         ["history", now] => {
