@@ -6,20 +6,31 @@
 
 pub mod backend;
 pub mod codec;
+mod document;
 pub mod error;
 pub mod handles;
+pub mod head;
 pub mod image;
 pub mod key;
+pub mod manifest;
+pub mod object;
+pub mod reader;
 pub mod restored;
 mod shared;
 pub mod table;
 pub mod timers;
+pub mod writer;
 
 pub use backend::{BackendConfig, KeyedBackend};
 pub use codec::{RowCodec, row_codec};
 pub use error::StateError;
 pub use handles::{ListState, MapState, ValueState, WindowState};
+pub use head::{CheckpointRef, JobHead};
 pub use key::Key;
+pub use manifest::{Lists, Manifest, OperatorEntry, SourceEntry, SubtaskEntry, Written};
+pub use object::ObjectRef;
+pub use reader::{SnapshotReader, StateSize};
 pub use restored::RestoredState;
 pub use table::{KeySpace, Origin, Stored, Table, Tables, Walk};
 pub use timers::Timers;
+pub use writer::{PartReport, SnapshotHandle, SnapshotSink, SnapshotWriter, SubtaskSnapshot, WriterConfig};

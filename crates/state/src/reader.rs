@@ -1,0 +1,131 @@
+//! Reads the keyed rows of a snapshot back: by operator and range of key groups, and nothing that is not asked for.
+//!
+//! Layout: [`SnapshotReader`] knows the indexes of all objects of one manifest and fetches pages
+//! into the [`RestoredState`] of one subtask of an operator. Non-goals: what a page means (`codec`), which snapshot to read (`head`); it
+//! retries nothing.
+
+use crate::StateError;
+use crate::image::StateId;
+use crate::manifest::Manifest;
+use crate::object::{ObjectIndex, ObjectRef, PageEntry, check_page};
+use crate::restored::RestoredState;
+use rivermark_storage::Blob;
+use rivermark_types::{KeyGroupRange, Uid};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Neighbouring pages are fetched together up to so many bytes.
+const FETCH_BYTES: u64 = 16 << 20;
+
+/// The objects of one snapshot, ready to be read by many subtasks.
+pub struct SnapshotReader {
+    blob: Arc<dyn Blob>,
+    objects: Vec<(ObjectRef, ObjectIndex)>,
+}
+
+/// How much of a state is in a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateSize {
+    /// The state.
+    pub state: StateId,
+    /// Its rows.
+    pub rows: u64,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Its pages.
+    pub pages: u64,
+}
+
+impl SnapshotReader {
+    /// Reads the indexes of all objects of a snapshot.
+    pub async fn open(blob: Arc<dyn Blob>, manifest: &Manifest) -> Result<SnapshotReader, StateError> {
+        let mut objects = Vec::with_capacity(manifest.objects.len());
+        for object in &manifest.objects {
+            objects.push((object.clone(), ObjectIndex::load(blob.as_ref(), object).await?));
+        }
+        Ok(SnapshotReader { blob, objects })
+    }
+
+    /// The pages of an operator's states that may hold rows of a range of key groups. A page may hold rows of other key
+    /// groups too.
+    pub async fn load(&self, operator: &Uid, range: KeyGroupRange) -> Result<RestoredState, StateError> {
+        let mut restored = RestoredState::default();
+        for (object, index) in &self.objects {
+            let wanted = |page: &&PageEntry| page.state.operator == *operator && page.overlaps(range);
+            let pages: Vec<&PageEntry> = index.pages.iter().filter(wanted).collect();
+            for run in runs_of(&pages) {
+                self.fetch(object, run, &mut restored).await?;
+            }
+        }
+        Ok(restored)
+    }
+
+    /// The operators whose keyed rows the snapshot holds, and how much of each state.
+    pub fn list_states(&self) -> Vec<StateSize> {
+        let mut sizes: BTreeMap<&StateId, StateSize> = BTreeMap::new();
+        for page in self.objects.iter().flat_map(|(_, index)| &index.pages) {
+            let size = sizes.entry(&page.state).or_insert_with(|| StateSize {
+                state: page.state.clone(),
+                rows: 0,
+                bytes: 0,
+                pages: 0,
+            });
+            size.rows = size.rows.saturating_add(page.rows);
+            size.bytes = size.bytes.saturating_add(page.len);
+            size.pages += 1;
+        }
+        sizes.into_values().collect()
+    }
+
+    /// Reads neighbouring pages in one call.
+    async fn fetch(
+        &self,
+        object: &ObjectRef,
+        run: &[&PageEntry],
+        restored: &mut RestoredState,
+    ) -> Result<(), StateError> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else {
+            return Ok(());
+        };
+        let bytes = self
+            .blob
+            .get_range(&object.key, first.offset..last.offset + last.len)
+            .await?;
+        let mut rest: &[u8] = &bytes;
+        for page in run {
+            let cut = usize::try_from(page.len).ok().filter(|&len| len <= rest.len());
+            let (bytes, left) = rest.split_at(cut.ok_or_else(|| StateError::Damaged {
+                object: object.key.to_string(),
+                reason: format!("the page at byte {} is cut off", page.offset),
+            })?);
+            check_page(&object.key, page, bytes)?;
+            restored.add(page.state.clone(), bytes.to_vec());
+            rest = left;
+        }
+        Ok(())
+    }
+}
+
+/// Cuts pages, sorted by offset, into runs without gaps and not too long.
+fn runs_of<'a, 'p>(pages: &'a [&'p PageEntry]) -> impl Iterator<Item = &'a [&'p PageEntry]> {
+    let mut rest = pages;
+    std::iter::from_fn(move || {
+        let first = rest.first()?;
+        let mut end = first.offset;
+        let mut count = 0;
+        for page in rest {
+            // Lengths were checked against the object when its index was read.
+            if page.offset != end || (count > 0 && end + page.len - first.offset > FETCH_BYTES) {
+                break;
+            }
+            end += page.len;
+            count += 1;
+        }
+        let (run, left) = rest.split_at(count);
+        rest = left;
+        Some(run)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+//! The file that takes encoded pages when memory is full. It never outlives its checkpoint and is never synced: after a
+//! crash nobody wants it.
+
+use crate::object::PageEntry;
+use rivermark_env::{Env, FileWriter};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A scratch file that is being written.
+pub(super) struct Scratch {
+    path: PathBuf,
+    writer: Box<dyn FileWriter>,
+    len: u64,
+}
+
+impl Scratch {
+    /// A new file in the directory, which is made if it is missing.
+    pub async fn create(env: &Env, dir: &Path) -> io::Result<Scratch> {
+        env.files().create_dir_all(dir).await?;
+        let path = dir.join(format!("rivermark-snapshot-{:016x}.tmp", env.random_u64()));
+        let writer = env.files().create_new(&path).await?;
+        Ok(Scratch { path, writer, len: 0 })
+    }
+
+    /// Appends a page; returns its offset.
+    pub async fn append(&mut self, page: Vec<u8>) -> io::Result<u64> {
+        let (offset, len) = (self.len, page.len() as u64);
+        self.writer.write(page).await?;
+        self.len += len;
+        Ok(offset)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the file. One that cannot be removed is left to whoever cleans the directory.
+    pub async fn remove(self, env: &Env) {
+        drop(self.writer);
+        if let Err(error) = env.files().remove_file(&self.path).await {
+            tracing::warn!(%error, "a scratch file is left behind");
+        }
+    }
+}
+
+/// Reads a page back and checks it.
+pub(super) async fn read_page(
+    env: &Env,
+    path: &Path,
+    offset: u64,
+    page: &PageEntry,
+) -> Result<Vec<u8>, String> {
+    let mut file = env.files().open(path).await.map_err(|error| error.to_string())?;
+    let bytes = file
+        .read_at(offset, page.len as usize)
+        .await
+        .map_err(|error| error.to_string())?;
+    let name = format_args!("scratch file {} at byte {offset}", path.display());
+    page.checksum
+        .check(name, &bytes)
+        .map_err(|error| error.to_string())?;
+    Ok(bytes)
+}
