@@ -87,7 +87,7 @@ fn plan(seed: u64) -> impl Fn(Operation) -> Option<Fault> + Send + Sync {
             2 => Some(Fault::ReplyLost),
             3 => Some(Fault::Duplicated),
             4 => Some(Fault::Slow(Duration::from_micros(10))),
-            5 if mixed / 18 % 20 == 0 => Some(Fault::Away(Duration::from_millis(2))),
+            5 if (mixed / 18).is_multiple_of(20) => Some(Fault::Away(Duration::from_millis(2))),
             _ => None,
         }
     }

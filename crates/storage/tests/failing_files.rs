@@ -23,6 +23,8 @@ struct Script {
     failing: Option<(usize, bool)>,
     /// All calls whose name contains this fail.
     broken: Option<&'static str>,
+    /// What happens elsewhere just before the next link is made.
+    before_link: Option<BoxFuture<'static, ()>>,
     /// Files with bytes, and names, that a loss of power may take.
     unsynced: BTreeSet<PathBuf>,
     unsynced_names: BTreeSet<PathBuf>,
@@ -83,6 +85,10 @@ impl Files for FailingFiles {
     }
     fn hard_link<'a>(&'a self, from: &'a Path, to: &'a Path) -> BoxFuture<'a, io::Result<()>> {
         Box::pin(self.pass("hard_link", async move {
+            let meanwhile = self.script.lock().unwrap().before_link.take();
+            if let Some(meanwhile) = meanwhile {
+                meanwhile.await;
+            }
             self.files.hard_link(from, to).await?;
             self.note(|script| {
                 assert!(
@@ -365,5 +371,33 @@ fn a_write_that_fails_for_lack_of_room_leaves_nothing() {
                 .count()
         };
         assert_eq!((left(&root), left(&root.join("g1"))), (0, 0));
+    });
+}
+
+#[test]
+fn a_writer_that_sleeps_before_its_link_does_not_revive_a_pruned_version() {
+    over_failing_files(|env, root, files| async move {
+        let stale = LocalCas::open(&env, &root).await.unwrap();
+        let lively = LocalCas::open(&env, &root).await.unwrap();
+        assert!(is_committed(&stale.compare_and_set(None, value("v")).await, 1));
+        let many = async move {
+            for expected in 1..13 {
+                assert!(is_committed(
+                    &lively.compare_and_set(Some(expected), value("v")).await,
+                    expected + 1
+                ));
+            }
+        };
+        files.note(|script| script.before_link = Some(Box::pin(many)));
+        let outcome = stale.compare_and_set(Some(1), value("late")).await;
+        assert!(
+            matches!(&outcome, CasOutcome::Conflict(Some(head)) if head.version == 13),
+            "{outcome:?}"
+        );
+        assert!(
+            !root.join("decision-00000000000000000002").exists(),
+            "the late version stayed"
+        );
+        assert_eq!(stale.head().await.unwrap().unwrap().version, 13);
     });
 }
