@@ -1,0 +1,168 @@
+//! Rows back to the program that runs the job, exactly once. Also the model of an external system with transactions: the
+//! store is outside the job and outlives its attempts and, in a simulation, its processes.
+
+use crate::sink::{Sink, TwoPhaseSink};
+use rivermark_data::Data;
+use rivermark_env::Env;
+use rivermark_runtime::SubtaskInfo;
+use rivermark_types::{CheckpointId, Failure, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A transaction of one writer. Orders by age of the writer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Transaction {
+    generation: u64,
+    attempt: u32,
+    subtask: u32,
+    counter: u64,
+}
+
+impl Transaction {
+    fn is_of(&self, info: &SubtaskInfo) -> bool {
+        self.generation == info.generation.0 && self.attempt == info.attempt.0
+    }
+}
+
+struct Store<T> {
+    visible: Vec<T>,
+    invisible: BTreeMap<Transaction, Vec<T>>,
+    committed: BTreeSet<Transaction>,
+}
+
+/// What a [`CollectSink`] has made visible so far.
+pub struct Collected<T>(Arc<Mutex<Store<T>>>);
+
+impl<T> Clone for Collected<T> {
+    fn clone(&self) -> Self {
+        Collected(self.0.clone())
+    }
+}
+
+impl<T> Default for Collected<T> {
+    fn default() -> Self {
+        let store = Store { visible: Vec::new(), invisible: BTreeMap::new(), committed: BTreeSet::new() };
+        Collected(Arc::new(Mutex::new(store)))
+    }
+}
+
+impl<T> Collected<T> {
+    fn store(&self) -> MutexGuard<'_, Store<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes out the visible rows, in the order in which they were committed.
+    pub fn take(&self) -> Vec<T> {
+        std::mem::take(&mut self.store().visible)
+    }
+
+    /// How many rows are visible.
+    pub fn len(&self) -> usize {
+        self.store().visible.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many transactions are open: 0 after a job has ended.
+    pub fn open_transactions(&self) -> usize {
+        self.store().invisible.len()
+    }
+}
+
+impl<T: Clone> Collected<T> {
+    /// The visible rows, in the order in which they were committed.
+    pub fn rows(&self) -> Vec<T> {
+        self.store().visible.clone()
+    }
+}
+
+/// A sink into a [`Collected`].
+pub struct CollectSink<T> {
+    collected: Collected<T>,
+}
+
+impl<T: Data> CollectSink<T> {
+    /// A sink into this store.
+    pub fn new(collected: Collected<T>) -> CollectSink<T> {
+        CollectSink { collected }
+    }
+}
+
+impl<T: Data> Sink for CollectSink<T> {
+    type Writer = CollectWriter<T>;
+
+    fn name(&self) -> String {
+        "collect".to_owned()
+    }
+
+    fn writer(&self, _env: &Env, info: &SubtaskInfo) -> Result<CollectWriter<T>> {
+        Ok(CollectWriter { collected: self.collected.clone(), info: info.clone(), counter: 0, prepared: false })
+    }
+}
+
+/// One subtask's writer; one transaction a checkpoint.
+pub struct CollectWriter<T> {
+    collected: Collected<T>,
+    info: SubtaskInfo,
+    counter: u64,
+    prepared: bool,
+}
+
+impl<T> CollectWriter<T> {
+    fn transaction(&self) -> Transaction {
+        Transaction {
+            generation: self.info.generation.0,
+            attempt: self.info.attempt.0,
+            subtask: self.info.subtask.index,
+            counter: self.counter,
+        }
+    }
+}
+
+impl<T: Data> TwoPhaseSink for CollectWriter<T> {
+    type Row = T;
+    type Committable = Transaction;
+
+    async fn write(&mut self, mut rows: Vec<T>) -> Result<()> {
+        if std::mem::take(&mut self.prepared) {
+            self.counter += 1;
+        }
+        let transaction = self.transaction();
+        self.collected.store().invisible.entry(transaction).or_default().append(&mut rows);
+        Ok(())
+    }
+
+    async fn prepare(&mut self, _checkpoint: CheckpointId) -> Result<Vec<Transaction>> {
+        let transaction = self.transaction();
+        let written = !self.prepared && self.collected.store().invisible.contains_key(&transaction);
+        self.prepared |= written;
+        Ok(if written { vec![transaction] } else { Vec::new() })
+    }
+
+    async fn commit(&mut self, transactions: Vec<Transaction>) -> Result<()> {
+        let mut store = self.collected.store();
+        for transaction in transactions {
+            if store.committed.contains(&transaction) {
+                continue;
+            }
+            let mut rows = store.invisible.remove(&transaction).ok_or_else(|| {
+                Failure::invalid(format!(
+                    "the collected rows of {transaction:?} are gone: what is collected lives only as long as its program"
+                ))
+            })?;
+            store.visible.append(&mut rows);
+            store.committed.insert(transaction);
+        }
+        Ok(())
+    }
+
+    async fn abort_unlisted(&mut self) -> Result<()> {
+        let info = &self.info;
+        self.collected.store().invisible.retain(|transaction, _| transaction.is_of(info));
+        Ok(())
+    }
+}

@@ -1,0 +1,104 @@
+//! A source as the graph holds it: makes drivers and enumerators for every attempt.
+
+use crate::source::{Peek, Source, SplitEnumerator};
+use crate::source_task::{SourceOptions, SourceTask};
+use crate::watermark::WatermarkStrategy;
+use rivermark_env::{BoxFuture, Env};
+use rivermark_runtime::{DiscoveredSplit, Discovery, SourceDriver, SourceEnumerator, SourceFactory};
+use rivermark_types::{Failure, Result, Timestamp};
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A source, its event time and its speed.
+pub struct SourceNode<S: Source> {
+    source: Arc<S>,
+    options: SourceOptions<S::Row>,
+}
+
+impl<S: Source> SourceNode<S> {
+    /// A source with its event time. An incomplete strategy fails when the job starts; see [`WatermarkStrategy::check`].
+    pub fn new(source: S, strategy: WatermarkStrategy<S::Row>) -> SourceNode<S> {
+        let watermark_interval = Duration::from_millis(200);
+        SourceNode { source: Arc::new(source), options: SourceOptions { strategy, rows_per_second: None, watermark_interval } }
+    }
+
+    /// Reads at most so many rows a second, over all subtasks.
+    pub fn rate(mut self, rows_per_second: u64) -> SourceNode<S> {
+        self.options.rows_per_second = Some(rows_per_second);
+        self
+    }
+
+    /// How long a rise of the watermark may go untold while rows flow (`pipeline.auto-watermark-interval`); 200 ms if not set.
+    pub fn watermark_interval(mut self, interval: Duration) -> SourceNode<S> {
+        self.options.watermark_interval = interval;
+        self
+    }
+
+    /// The source's name for people.
+    pub fn name(&self) -> String {
+        self.source.name()
+    }
+}
+
+impl<S: Source> SourceFactory for SourceNode<S> {
+    fn driver(&self) -> Result<Box<dyn SourceDriver>> {
+        Ok(Box::new(SourceTask::new(self.source.clone(), self.options.clone())))
+    }
+
+    fn enumerator(&self, env: &Env) -> Result<Box<dyn SourceEnumerator>> {
+        let found = self.source.enumerator(env)?;
+        let (source, strategy) = (self.source.clone(), self.options.strategy.clone());
+        Ok(Box::new(NodeEnumerator { source, strategy, env: env.clone(), inner: found }))
+    }
+}
+
+/// An enumerator that also looks how far each split holds the watermark back.
+struct NodeEnumerator<S: Source> {
+    source: Arc<S>,
+    strategy: WatermarkStrategy<S::Row>,
+    env: Env,
+    inner: S::Enumerator,
+}
+
+impl<S: Source> NodeEnumerator<S> {
+    async fn lower_bound(&self, split: &S::Split) -> Result<Option<Timestamp>> {
+        if !self.strategy.has_times() {
+            return Ok(None);
+        }
+        Ok(match self.source.peek(&self.env, split).await? {
+            Peek::Unknown => None,
+            Peek::Empty => Some(Timestamp::MAX),
+            Peek::First(row) => {
+                let times = self.strategy.times(std::slice::from_ref(&row)).unwrap_or_default();
+                Some(self.strategy.watermark_after(&times)).filter(|bound| *bound != Timestamp::MIN)
+            }
+        })
+    }
+
+    async fn found(&mut self, parallelism: u32) -> Result<Discovery> {
+        let found = self.inner.discover(parallelism).await?;
+        let mut splits = Vec::with_capacity(found.splits.len());
+        for split in found.splits {
+            let lower_bound = self.lower_bound(&split).await?;
+            let split = serde_json::to_value(&split)
+                .map_err(|error| Failure::bug(format!("the split {split} cannot be written as JSON")).caused_by(error))?;
+            splits.push(DiscoveredSplit { split, lower_bound });
+        }
+        Ok(Discovery { splits, exhausted: found.exhausted })
+    }
+}
+
+impl<S: Source> SourceEnumerator for NodeEnumerator<S> {
+    fn discover(&mut self, parallelism: u32) -> BoxFuture<'_, Result<Discovery>> {
+        Box::pin(self.found(parallelism))
+    }
+
+    fn snapshot(&mut self) -> Result<Value> {
+        self.inner.snapshot()
+    }
+
+    fn restore(&mut self, state: Value) -> Result<()> {
+        self.inner.restore(state)
+    }
+}

@@ -1,0 +1,313 @@
+//! The head of every source's chain: the only place that decides when a source is snapshotted and at which position.
+//!
+//! It is snapshotted between two polls, and a poll emits everything that it read; so the position behind the last row read
+//! is the position behind the last row emitted. Watermarks are kept per split; the source's own is the lowest of its
+//! splits' and of the master's hold (what splits that nobody reads yet may still bring), and never goes back.
+//! Non-goals: it does not know how rows are read, nor who reads which split.
+
+use crate::pace::Pace;
+use crate::source::{ReadPoll, ReadRows, ReaderCx, Source, SplitIndex, SplitReader};
+use crate::watermark::WatermarkStrategy;
+use rivermark_data::{Activity, Typed};
+use rivermark_runtime::source::SPLITS;
+use rivermark_runtime::{
+    Cx, Lists, OpenCx, OperatorEvent, OperatorReport, Reporter, SourceAssignment, SourceDriver, SourcePoll,
+};
+use rivermark_types::{Failure, Millis, Result, Timestamp};
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A rise of the watermark is told at the latest after so many rows.
+const ROWS_PER_WATERMARK: usize = 4096;
+
+/// How a source runs, beyond what it reads.
+pub(crate) struct SourceOptions<T> {
+    pub(crate) strategy: WatermarkStrategy<T>,
+    /// Of all subtasks together.
+    pub(crate) rows_per_second: Option<u64>,
+    pub(crate) watermark_interval: Duration,
+}
+
+impl<T> Clone for SourceOptions<T> {
+    fn clone(&self) -> Self {
+        SourceOptions {
+            strategy: self.strategy.clone(),
+            rows_per_second: self.rows_per_second,
+            watermark_interval: self.watermark_interval,
+        }
+    }
+}
+
+/// One subtask of a source.
+pub struct SourceTask<S: Source> {
+    source: Arc<S>,
+    options: SourceOptions<S::Row>,
+    reader: Option<S::Reader>,
+    reporter: Option<Reporter>,
+    pace: Option<Pace>,
+    held: Vec<HeldSplit>,
+    next_index: u32,
+    /// Asked the master for a split and got none yet.
+    asked: bool,
+    no_more: bool,
+    dry: bool,
+    watermark: SourceWatermark,
+    rows: ReadRows<S::Row>,
+    /// Which split the rows in `rows` are of.
+    read_from: Option<String>,
+}
+
+/// A split that is being read.
+struct HeldSplit {
+    index: SplitIndex,
+    /// As its enumerator wrote it: a snapshot gives back what was assigned, whatever this version reads of it.
+    split: Value,
+    name: String,
+    position: u64,
+    watermark: Timestamp,
+}
+
+/// What the source has promised downstream.
+struct SourceWatermark {
+    /// What unassigned splits may still bring; nothing may be promised before it is known.
+    hold: Timestamp,
+    emitted: Timestamp,
+    /// The restored promise is to be repeated: channels may have forgotten it in a rescale.
+    repeat: bool,
+    told_at: Millis,
+    rows_since: usize,
+    activity: Activity,
+}
+
+impl<S: Source> SourceTask<S> {
+    pub(crate) fn new(source: Arc<S>, options: SourceOptions<S::Row>) -> SourceTask<S> {
+        SourceTask {
+            source,
+            options,
+            reader: None,
+            reporter: None,
+            pace: None,
+            held: Vec::new(),
+            next_index: 0,
+            asked: false,
+            no_more: false,
+            dry: false,
+            watermark: SourceWatermark {
+                hold: Timestamp::MIN,
+                emitted: Timestamp::MIN,
+                repeat: false,
+                told_at: Millis(0),
+                rows_since: 0,
+                activity: Activity::Active,
+            },
+            rows: ReadRows::default(),
+            read_from: None,
+        }
+    }
+
+    fn reader(&mut self) -> Result<&mut S::Reader> {
+        self.reader.as_mut().ok_or_else(|| Failure::bug("a source was used before it was opened"))
+    }
+
+    fn report(&self, report: OperatorReport) {
+        if let Some(reporter) = &self.reporter {
+            reporter.report(report);
+        }
+    }
+
+    fn assign(&mut self, assignment: SourceAssignment) -> Result<()> {
+        let split: S::Split = serde_json::from_value(assignment.split.clone()).map_err(|error| {
+            Failure::invalid(format!(
+                "{}: the split {} is not one of this source: the checkpoint is of another source under the same uid",
+                self.source.name(),
+                assignment.split
+            ))
+            .caused_by(error)
+        })?;
+        let index = SplitIndex(self.next_index);
+        self.next_index += 1;
+        let name = split.to_string();
+        self.reader()?.assign(index, split, assignment.position)?;
+        self.held.push(HeldSplit {
+            index,
+            split: assignment.split,
+            name,
+            position: assignment.position,
+            watermark: assignment.watermark,
+        });
+        self.asked = false;
+        Ok(())
+    }
+
+    /// Asks for a split if there is a reason to.
+    fn ask(&mut self) {
+        let wants = self.held.is_empty() || self.source.reads_many_splits();
+        if wants && !self.asked && !self.no_more {
+            self.asked = true;
+            self.report(OperatorReport::WantsSplits);
+        }
+    }
+
+    /// Reads and emits, with at most this many rows.
+    fn read(&mut self, max_rows: usize, cx: &mut Cx<'_>) -> Result<ReadPoll> {
+        let mut rows = std::mem::take(&mut self.rows);
+        rows.clear();
+        let poll = self.reader()?.next(max_rows.max(1), &mut rows)?;
+        match poll {
+            ReadPoll::Pending => {}
+            ReadPoll::Done(index) => self.held.retain(|split| split.index != index),
+            ReadPoll::Rows(index) => {
+                let held = self.held.iter_mut().find(|split| split.index == index);
+                let held = held.ok_or_else(|| Failure::bug("a reader gave rows of a split that it does not hold"))?;
+                held.position = rows.resume();
+                self.read_from = Some(held.name.clone());
+                let values = rows.take_values();
+                let times = self.options.strategy.times(&values);
+                if let Some(times) = &times {
+                    held.watermark = held.watermark.max(self.options.strategy.watermark_after(times));
+                }
+                self.watermark.rows_since += values.len();
+                if let Some(pace) = &mut self.pace {
+                    pace.spend(values.len());
+                }
+                cx.emit(0, Typed { values, times });
+            }
+        }
+        self.rows = rows;
+        Ok(poll)
+    }
+
+    /// Tells downstream how far event time has come, if it is time to. Tells whether it did.
+    fn tell_watermark(&mut self, now: Millis, at_once: bool, cx: &mut Cx<'_>) -> bool {
+        let ended = self.no_more && self.held.is_empty();
+        let lowest = self.held.iter().map(|split| split.watermark).min();
+        let current = match lowest {
+            _ if ended => Timestamp::MAX,
+            _ if !self.options.strategy.has_times() => Timestamp::MIN,
+            lowest => lowest.unwrap_or(Timestamp::MAX).min(self.watermark.hold),
+        };
+        // Nothing to read and nothing left to assign, yet more may be found: no promise, but no obstacle either.
+        let idle = current == Timestamp::MAX && !ended;
+        let mut told = self.watermark.become_active(!idle, cx);
+        let due = at_once
+            || self.watermark.rows_since >= ROWS_PER_WATERMARK
+            || now.since(self.watermark.told_at) >= self.options.watermark_interval;
+        if !idle && due {
+            told |= self.watermark.rise_to(current, now, cx);
+        }
+        told
+    }
+
+    fn say_dry(&mut self) {
+        if !self.dry && self.no_more && self.held.is_empty() {
+            self.dry = true;
+            self.report(OperatorReport::Dry);
+        }
+    }
+}
+
+impl SourceWatermark {
+    fn become_active(&mut self, active: bool, cx: &mut Cx<'_>) -> bool {
+        let activity = if active { Activity::Active } else { Activity::Idle };
+        let changed = activity != self.activity;
+        if changed {
+            self.activity = activity;
+            cx.emit_status(activity);
+        }
+        changed
+    }
+
+    fn rise_to(&mut self, watermark: Timestamp, now: Millis, cx: &mut Cx<'_>) -> bool {
+        if watermark <= self.emitted && !self.repeat {
+            return false;
+        }
+        self.repeat = false;
+        self.emitted = self.emitted.max(watermark);
+        self.told_at = now;
+        self.rows_since = 0;
+        cx.emit_watermark(self.emitted);
+        true
+    }
+}
+
+impl<S: Source> SourceDriver for SourceTask<S> {
+    fn open(&mut self, cx: &mut OpenCx<'_>) -> Result<()> {
+        self.options.strategy.check()?;
+        let now = cx.env().now();
+        if let Some(rate) = self.options.rows_per_second {
+            let (subtasks, index) = (u64::from(cx.info().parallelism.max(1)), u64::from(cx.info().subtask.index));
+            self.pace = Some(Pace::new(rate / subtasks + u64::from(index < rate % subtasks), now));
+        }
+        // The end is promised anew, after the splits of this attempt.
+        if cx.watermark() < Timestamp::MAX {
+            self.watermark.emitted = cx.watermark();
+        }
+        self.watermark.repeat = self.watermark.emitted > Timestamp::MIN;
+        self.watermark.told_at = now;
+        self.reporter = Some(cx.reporter());
+        let (env, info, waker) = (cx.env().clone(), cx.info().clone(), cx.waker());
+        self.reader = Some(self.source.reader(ReaderCx { env, info, waker })?);
+        Ok(())
+    }
+
+    fn poll(&mut self, max_rows: usize, cx: &mut Cx<'_>) -> Result<SourcePoll> {
+        let now = cx.env().now();
+        self.ask();
+        let mut wait_until = None;
+        let mut emitted = false;
+        let mut at_once = self.held.is_empty();
+        if !self.held.is_empty() {
+            match self.pace.as_mut().map_or(Ok(max_rows), |pace| pace.allowed(now)) {
+                Err(later) => {
+                    wait_until = Some(later);
+                    at_once = true;
+                }
+                Ok(allowed) => {
+                    let read = self.read(max_rows.min(allowed), cx)?;
+                    emitted = read != ReadPoll::Pending;
+                    at_once = !matches!(read, ReadPoll::Rows(_));
+                }
+            }
+        }
+        emitted |= self.tell_watermark(now, at_once, cx);
+        self.say_dry();
+        Ok(if emitted { SourcePoll::Emitted } else { SourcePoll::Idle(wait_until) })
+    }
+
+    fn on_event(&mut self, event: &OperatorEvent, _cx: &mut Cx<'_>) -> Result<()> {
+        match event {
+            OperatorEvent::Assign(assignments) => assignments.iter().try_for_each(|each| self.assign(each.clone())),
+            OperatorEvent::NoMoreSplits => {
+                self.no_more = true;
+                // What is unassigned will not come by this reader.
+                self.watermark.hold = Timestamp::MAX;
+                Ok(())
+            }
+            OperatorEvent::WatermarkHold(hold) if !self.no_more => {
+                self.watermark.hold = *hold;
+                Ok(())
+            }
+            OperatorEvent::Committed(checkpoint) => self.reader()?.committed(*checkpoint),
+            _ => Ok(()),
+        }
+    }
+
+    fn snapshot_lists(&mut self) -> Result<Lists> {
+        let entries = self.held.iter().map(|held| {
+            let (split, position, watermark) = (held.split.clone(), held.position, held.watermark);
+            serde_json::to_value(SourceAssignment { split, position, watermark })
+                .map_err(|error| Failure::bug("a split cannot be written to the checkpoint").caused_by(error))
+        });
+        Ok(Lists::from([(SPLITS.to_owned(), entries.collect::<Result<_>>()?)]))
+    }
+
+    fn place(&self, row: Option<usize>) -> String {
+        let Some(split) = &self.read_from else { return self.source.name() };
+        match row.or(Some(0)).and_then(|row| self.rows.position(row)) {
+            Some(position) if row.is_some() => format!("{split}, position {position}"),
+            Some(first) => format!("{split}, positions {first} to {}", self.rows.resume()),
+            None => split.clone(),
+        }
+    }
+}
