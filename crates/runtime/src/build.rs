@@ -1,0 +1,213 @@
+//! A task as data, and how it is built on its slot's thread: state fetched, operators made and opened, chain wired.
+
+use crate::chain::{Body, Chain, ChainNode, Slice, Target};
+use crate::channel::Sender;
+use crate::gate::{Gate, InputChannel};
+use crate::messages::TaskEvent;
+use crate::metrics::SubtaskCounters;
+use crate::operator::{Lists, OpenCx, Reporter, SubtaskInfo};
+use crate::outbox::Outbox;
+use crate::program::NodeBody;
+use crate::seams::{ForcedCodec, Seams};
+use crate::slot::panic_message;
+use crate::task::{Pace, Task};
+use crate::waker::SlotWaker;
+use rivermark_data::{EdgeType, Router};
+use rivermark_env::Env;
+use rivermark_protocol::aligner::AlignMode;
+use rivermark_state::{BackendConfig, KeyedBackend, RestoredState, SnapshotHandle, SnapshotReader};
+use rivermark_types::{Failure, Result, Timestamp};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// One exchange of a task's output, as it is wired.
+pub struct OutputPlan {
+    /// The type of its records.
+    pub edge: Arc<dyn EdgeType>,
+    /// How they are dealt out.
+    pub router: Router,
+    /// The channels, in the order of the consumers.
+    pub senders: Vec<Sender>,
+    /// A codec forced on it, in tests.
+    pub forced: Option<Arc<dyn ForcedCodec>>,
+}
+
+/// One operator of a task.
+pub struct NodePlan {
+    /// Who it is.
+    pub info: SubtaskInfo,
+    /// What it is made of.
+    pub body: NodeBody,
+    /// Whether it stands behind a `key_by`.
+    pub keyed: bool,
+    /// Where each output port leads.
+    pub targets: Vec<Vec<Target>>,
+    /// Its share of the restored lists.
+    pub lists: Lists,
+    /// Its watermark at the checkpoint.
+    pub watermark: Timestamp,
+}
+
+/// A task as data: everything its slot needs to build it.
+pub struct TaskPlan {
+    /// Who it is; its name is the vertex's.
+    pub info: SubtaskInfo,
+    /// Its operators, in topological order.
+    pub nodes: Vec<NodePlan>,
+    /// Its input channels; empty for a source.
+    pub inputs: Vec<InputChannel>,
+    /// Its outputs, by the index that [`Target::Outbox`] names.
+    pub outputs: Vec<OutputPlan>,
+    /// The seed of the key hash.
+    pub seed: u64,
+    /// How barriers are aligned.
+    pub mode: AlignMode,
+    /// Where keyed state is fetched from, if the attempt starts from a checkpoint.
+    pub restore: Option<Arc<SnapshotReader>>,
+    /// Where snapshots go.
+    pub snapshots: SnapshotHandle,
+    /// Where reports go.
+    pub events: mpsc::UnboundedSender<TaskEvent>,
+    /// Its counters.
+    pub counters: Arc<SubtaskCounters>,
+    /// How it shares its slot.
+    pub pace: Pace,
+    /// Limits of a slice.
+    pub slice: Slice,
+    /// Wrappers, in tests.
+    pub seams: Arc<dyn Seams>,
+}
+
+impl TaskPlan {
+    /// Fetches state, makes and opens the operators, wires them. On the slot's thread.
+    pub async fn build(self, env: &Env, waker: &SlotWaker) -> Result<Task> {
+        let watermark = self.nodes.first().map_or(Timestamp::MIN, |node| node.watermark);
+        let mut nodes = Vec::with_capacity(self.nodes.len());
+        for mut plan in self.nodes {
+            let mut keyed = match (&self.restore, &plan.info.uid) {
+                (Some(reader), Some(uid)) if plan.keyed => {
+                    let range = plan
+                        .info
+                        .max_parallelism
+                        .range_of(plan.info.subtask.index, plan.info.parallelism);
+                    reader.load(uid, range).await?
+                }
+                _ => RestoredState::default(),
+            };
+            if let (Some(uid), true) = (&plan.info.uid, self.restore.is_some()) {
+                self.seams.restore(uid, &mut plan.lists, &mut keyed);
+            }
+            let mut backend = plan.backend(self.seed, keyed);
+            let restored = self.restore.is_some();
+            // A user's `open` may panic; that fails the attempt, not the slot.
+            let opened = catch_unwind(AssertUnwindSafe(|| {
+                plan.open(env, waker, restored, &mut backend, &self.events)
+            }));
+            let body = opened.unwrap_or_else(|panic| {
+                Err(Failure::bug(format!(
+                    "{} panicked while opening: {}",
+                    plan.info.name,
+                    panic_message(&*panic)
+                )))
+            })?;
+            let floor = plan.watermark;
+            nodes.push(ChainNode::new(plan.info, body, backend, plan.targets, floor));
+        }
+        let outboxes = self
+            .outputs
+            .into_iter()
+            .map(|out| Outbox::new(out.edge.scatter(out.router), out.senders, out.forced));
+        let counters = self.counters;
+        let chain = Chain::new(
+            env.clone(),
+            nodes,
+            outboxes.collect(),
+            counters.clone(),
+            self.slice,
+        );
+        let gate = (!chain.is_source()).then(|| {
+            Gate::new(
+                self.mode,
+                self.inputs,
+                watermark,
+                self.info.subtask,
+                self.seams.clone(),
+            )
+        });
+        Ok(Task::new(
+            self.info,
+            env.clone(),
+            chain,
+            gate,
+            self.snapshots,
+            counters,
+            self.pace,
+        ))
+    }
+}
+
+impl NodePlan {
+    fn backend(&self, seed: u64, restored: RestoredState) -> Option<KeyedBackend> {
+        let operator = self.info.uid.clone().filter(|_| self.keyed)?;
+        let range = self
+            .info
+            .max_parallelism
+            .range_of(self.info.subtask.index, self.info.parallelism);
+        let config = BackendConfig {
+            operator,
+            seed,
+            max_parallelism: self.info.max_parallelism,
+            range,
+        };
+        Some(KeyedBackend::new(config, restored))
+    }
+
+    fn open(
+        &mut self,
+        env: &Env,
+        waker: &SlotWaker,
+        restored: bool,
+        backend: &mut Option<KeyedBackend>,
+        events: &mpsc::UnboundedSender<TaskEvent>,
+    ) -> Result<Body> {
+        let reporter = Reporter {
+            subtask: self.info.subtask,
+            node: self.info.node,
+            events: events.clone(),
+        };
+        let mut cx = OpenCx {
+            env,
+            info: &self.info,
+            backend: backend.as_mut(),
+            lists: std::mem::take(&mut self.lists),
+            restored,
+            watermark: self.watermark,
+            waker,
+            reporter,
+        };
+        let body = match &self.body {
+            NodeBody::Source(factory) => {
+                let mut driver = factory.driver()?;
+                driver.open(&mut cx)?;
+                Body::Source(driver)
+            }
+            NodeBody::Operator(factory) => {
+                let mut operator = factory.create()?;
+                operator.open(&mut cx)?;
+                Body::Operator(operator)
+            }
+        };
+        if let Some(name) = cx.lists.keys().next() {
+            return Err(Failure::invalid(format!(
+                "the checkpoint has a list {name:?} for operator {} that the operator does not declare: start the job \
+                 that wrote it, or give the operator a new uid",
+                self.info.name
+            )));
+        }
+        if let Some(backend) = backend {
+            backend.finish_open()?;
+        }
+        Ok(body)
+    }
+}

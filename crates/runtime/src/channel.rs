@@ -1,0 +1,147 @@
+//! A bounded queue of elements between two subtasks of one process: batches move, nothing is serialised.
+//!
+//! One producer, one consumer. The bound is a credit in rows and bytes that the producer asks for *before* it produces
+//! ([`Sender::room`]); sending never fails and never blocks, so that marks always pass and one batch may overshoot.
+
+use crate::waker::SlotWaker;
+use rivermark_data::Element;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How much may lie in a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credit {
+    /// Records.
+    pub rows: usize,
+    /// Bytes of memory, about.
+    pub bytes: usize,
+}
+
+struct Shared {
+    queue: Mutex<VecDeque<Element>>,
+    rows: AtomicUsize,
+    bytes: AtomicUsize,
+    /// The producer found no room and waits to be woken.
+    starved: AtomicBool,
+    credit: Credit,
+    producer: SlotWaker,
+    consumer: SlotWaker,
+}
+
+impl Shared {
+    fn queue(&self) -> std::sync::MutexGuard<'_, VecDeque<Element>> {
+        // Nothing inside the lock can panic half-way: a poisoned queue is a whole one.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn room(&self) -> usize {
+        if self.bytes.load(Ordering::Acquire) >= self.credit.bytes {
+            return 0;
+        }
+        self.credit.rows.saturating_sub(self.rows.load(Ordering::Acquire))
+    }
+}
+
+/// The producer's end.
+pub struct Sender(Arc<Shared>);
+
+/// The consumer's end.
+pub struct Receiver(Arc<Shared>);
+
+/// A channel between the slots that the wakers belong to.
+pub fn channel(credit: Credit, producer: SlotWaker, consumer: SlotWaker) -> (Sender, Receiver) {
+    let shared = Arc::new(Shared {
+        queue: Mutex::default(),
+        rows: AtomicUsize::new(0),
+        bytes: AtomicUsize::new(0),
+        starved: AtomicBool::new(false),
+        credit,
+        producer,
+        consumer,
+    });
+    (Sender(shared.clone()), Receiver(shared))
+}
+
+impl Sender {
+    /// How many rows may be sent before the credit is used up. On 0 the producer is woken when there is room again.
+    pub fn room(&self) -> usize {
+        let room = self.0.room();
+        if room > 0 {
+            return room;
+        }
+        self.0.starved.store(true, Ordering::SeqCst);
+        // Looked at again, lest the consumer made room between the look and the flag.
+        self.0.room()
+    }
+
+    /// Queues an element, whatever the credit.
+    pub fn send(&self, element: Element) {
+        if let Element::Batch(batch) = &element {
+            self.0.rows.fetch_add(batch.len(), Ordering::AcqRel);
+            self.0.bytes.fetch_add(batch.bytes(), Ordering::AcqRel);
+        }
+        let was_empty = {
+            let mut queue = self.0.queue();
+            queue.push_back(element);
+            queue.len() == 1
+        };
+        if was_empty {
+            self.0.consumer.wake();
+        }
+    }
+}
+
+impl Receiver {
+    /// The next element; its credit returns to the producer.
+    pub fn pop(&self) -> Option<Element> {
+        let element = self.0.queue().pop_front()?;
+        if let Element::Batch(batch) = &element {
+            self.0.rows.fetch_sub(batch.len(), Ordering::AcqRel);
+            self.0.bytes.fetch_sub(batch.bytes(), Ordering::AcqRel);
+            let enough = (self.0.credit.rows / 2).max(1);
+            if self.0.starved.load(Ordering::SeqCst) && self.0.room() >= enough {
+                self.0.starved.store(false, Ordering::SeqCst);
+                self.0.producer.wake();
+            }
+        }
+        Some(element)
+    }
+
+    /// Whether nothing is queued.
+    pub fn is_empty(&self) -> bool {
+        self.0.queue().is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rivermark_data::{Batch, Typed};
+    use rivermark_types::Timestamp;
+
+    fn batch(rows: usize) -> Element {
+        Element::Batch(Batch::new(Typed::untimed(vec![0u64; rows])))
+    }
+
+    #[test]
+    fn credit_bounds_rows_and_bytes_and_one_larger_batch_passes_alone() {
+        let (tx, rx) = channel(
+            Credit { rows: 10, bytes: 400 },
+            SlotWaker::default(),
+            SlotWaker::default(),
+        );
+        assert_eq!(tx.room(), 10);
+        tx.send(batch(4));
+        assert_eq!(tx.room(), 6);
+        tx.send(batch(60));
+        assert_eq!(tx.room(), 0, "a larger batch passes, then nothing");
+        tx.send(Element::Watermark(Timestamp(1)));
+        assert!(matches!(rx.pop(), Some(Element::Batch(b)) if b.len() == 4));
+        assert_eq!(tx.room(), 0);
+        assert!(matches!(rx.pop(), Some(Element::Batch(b)) if b.len() == 60));
+        assert_eq!(tx.room(), 10, "credit returns when consumed");
+        assert!(matches!(rx.pop(), Some(Element::Watermark(_))));
+        assert!(rx.pop().is_none() && rx.is_empty());
+    }
+}

@@ -1,0 +1,190 @@
+//! A batch on its way through one operator. The cursor *is* the position: what is left in it counts as in flight.
+
+use rivermark_data::{Batch, Data, Typed};
+use rivermark_types::{Failure, Timestamp};
+use std::any::Any;
+use std::vec;
+
+/// The rows of one batch that an operator has not taken yet. After `Flow::More` or `Flow::Wait` the same cursor comes back.
+pub struct RowCursor<'a> {
+    rows: &'a mut dyn AnyRows,
+    slice: usize,
+}
+
+/// The rows behind a cursor: still erased, or opened by the operator's first call.
+pub(crate) trait AnyRows {
+    fn remaining(&self) -> usize;
+    /// Makes `typed` work: replaces an erased batch by `TypedRows<T>`.
+    fn open(
+        &mut self,
+        make: &mut dyn FnMut(Batch) -> Result<Box<dyn OpenRows>, Failure>,
+    ) -> Result<(), Failure>;
+    fn opened(&mut self) -> Option<&mut dyn Any>;
+    fn take_whole(&mut self) -> Option<Batch>;
+}
+
+/// `TypedRows<T>` for some `T`.
+pub(crate) trait OpenRows: Any {
+    fn remaining(&self) -> usize;
+    fn as_any(&mut self) -> &mut dyn Any;
+    fn rest(&mut self) -> Batch;
+}
+
+impl<'a> RowCursor<'a> {
+    pub(crate) fn new(rows: &'a mut dyn AnyRows, slice: usize) -> RowCursor<'a> {
+        RowCursor { rows, slice }
+    }
+
+    /// How many rows are left in the whole batch.
+    pub fn remaining(&self) -> usize {
+        self.rows.remaining()
+    }
+
+    /// The rows by value; at most a time slice of them, after which the operator returns `Flow::More` if
+    /// [`TypedRows::is_exhausted`] is false. Fails (a bug in the graph) if the batch is of another type.
+    pub fn typed<T: Data>(&mut self) -> Result<&mut TypedRows<T>, Failure> {
+        self.rows
+            .open(&mut |batch| Ok(Box::new(TypedRows::new(batch.take::<T>()?))))?;
+        let slice = self.slice;
+        let rows = self
+            .rows
+            .opened()
+            .and_then(|any| any.downcast_mut::<TypedRows<T>>())
+            .ok_or_else(|| Failure::bug("an operator took the same batch as two types"))?;
+        rows.slice = slice.min(rows.values.len());
+        Ok(rows)
+    }
+
+    /// All that is left as one batch, without a look at its type: for operators that only pass rows on.
+    pub fn take_batch(&mut self) -> Option<Batch> {
+        self.rows.take_whole()
+    }
+}
+
+/// The rows of a batch of `T`, handed out by value, up to the end of the slice.
+pub struct TypedRows<T> {
+    values: vec::IntoIter<T>,
+    times: Option<vec::IntoIter<Timestamp>>,
+    slice: usize,
+}
+
+impl<T: Data> TypedRows<T> {
+    fn new(rows: Typed<T>) -> TypedRows<T> {
+        let slice = rows.len();
+        TypedRows {
+            values: rows.values.into_iter(),
+            times: rows.times.map(Vec::into_iter),
+            slice,
+        }
+    }
+
+    /// The next row of the slice with its event time, if it has one.
+    #[inline]
+    pub fn next_row(&mut self) -> Option<(T, Option<Timestamp>)> {
+        if self.slice == 0 {
+            return None;
+        }
+        self.slice -= 1;
+        let value = self.values.next()?;
+        let time = self.times.as_mut().and_then(Iterator::next);
+        Some((value, time.filter(|t| *t != Timestamp::MIN)))
+    }
+
+    /// Hands the rows of the slice to `each` until it returns false. The loop for hot paths: one for rows with times, one
+    /// for rows without.
+    #[inline]
+    pub fn each_row(&mut self, mut each: impl FnMut(T, Option<Timestamp>) -> bool) {
+        let mut left = self.slice;
+        match &mut self.times {
+            None => {
+                while left > 0 {
+                    left -= 1;
+                    let Some(value) = self.values.next() else { break };
+                    if !each(value, None) {
+                        break;
+                    }
+                }
+            }
+            Some(times) => {
+                while left > 0 {
+                    left -= 1;
+                    let (Some(value), Some(time)) = (self.values.next(), times.next()) else {
+                        break;
+                    };
+                    if !each(value, (time != Timestamp::MIN).then_some(time)) {
+                        break;
+                    }
+                }
+            }
+        }
+        self.slice = left;
+    }
+
+    /// The rows not taken yet, whole batch: for look-ahead (prefetch), never for processing.
+    pub fn peek(&self) -> &[T] {
+        self.values.as_slice()
+    }
+
+    /// Whether the whole batch is used up (not only the slice).
+    pub fn is_exhausted(&self) -> bool {
+        self.values.len() == 0
+    }
+}
+
+impl<T: Data> OpenRows for TypedRows<T> {
+    fn remaining(&self) -> usize {
+        self.values.len()
+    }
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+    fn rest(&mut self) -> Batch {
+        let values = std::mem::take(&mut self.values).collect();
+        let times = self.times.take().map(Iterator::collect);
+        self.slice = 0;
+        Batch::new(Typed { values, times })
+    }
+}
+
+/// What a chain keeps for a batch that an operator is at work on.
+pub(crate) enum HeldRows {
+    Erased(Batch),
+    Open(Box<dyn OpenRows>),
+    Gone,
+}
+
+impl AnyRows for HeldRows {
+    fn remaining(&self) -> usize {
+        match self {
+            HeldRows::Erased(batch) => batch.len(),
+            HeldRows::Open(rows) => rows.remaining(),
+            HeldRows::Gone => 0,
+        }
+    }
+
+    fn open(
+        &mut self,
+        make: &mut dyn FnMut(Batch) -> Result<Box<dyn OpenRows>, Failure>,
+    ) -> Result<(), Failure> {
+        match std::mem::replace(self, HeldRows::Gone) {
+            HeldRows::Erased(batch) => *self = HeldRows::Open(make(batch)?),
+            other => *self = other,
+        }
+        Ok(())
+    }
+
+    fn opened(&mut self) -> Option<&mut dyn Any> {
+        match self {
+            HeldRows::Open(rows) => Some(rows.as_any()),
+            _ => None,
+        }
+    }
+
+    fn take_whole(&mut self) -> Option<Batch> {
+        match std::mem::replace(self, HeldRows::Gone) {
+            HeldRows::Erased(batch) => Some(batch),
+            HeldRows::Open(mut rows) => Some(rows.rest()),
+            HeldRows::Gone => None,
+        }
+    }
+}

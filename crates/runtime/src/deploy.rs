@@ -1,0 +1,405 @@
+//! One attempt of a program, started: channels between all subtasks, a thread for each slot.
+
+use crate::build::{NodePlan, OutputPlan, TaskPlan};
+use crate::chain::{Slice, Target};
+use crate::channel::{Credit, Receiver, Sender, channel};
+use crate::gate::InputChannel;
+use crate::messages::{TaskCommand, TaskEvent};
+use crate::metrics::{JobCounters, SubtaskCounters};
+use crate::operator::{Lists, SubtaskInfo};
+use crate::program::Program;
+use crate::seams::Seams;
+use crate::slot::{Slot, SlotCommand};
+use crate::task::Pace;
+use crate::waker::SlotWaker;
+use rivermark_data::{Route, Router};
+use rivermark_env::{Env, TaskHandle};
+use rivermark_protocol::aligner::AlignMode;
+use rivermark_protocol::graph::Partitioning;
+use rivermark_protocol::plan::{Exchange, Plan, Vertex};
+use rivermark_state::{SnapshotHandle, SnapshotReader};
+use rivermark_types::{
+    Attempt, EdgeId, Failure, Generation, JobName, NodeId, Result, SlotId, SubtaskId, Timestamp, VertexId,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Limits and pace of a running job.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// What may lie in one channel.
+    pub credit: Credit,
+    /// Rows after which a batch leaves.
+    pub batch_rows: usize,
+    /// Limits of one slice of work.
+    pub slice: Slice,
+    /// How tasks share a slot.
+    pub pace: Pace,
+}
+
+impl Default for Limits {
+    /// What suits a job on one machine: batches large enough to be cheap, slices short enough that barriers pass soon.
+    fn default() -> Self {
+        Limits {
+            credit: Credit {
+                rows: 4 * 4096,
+                bytes: 4 << 20,
+            },
+            batch_rows: 4096,
+            slice: Slice {
+                budget_ns: 2_000_000,
+                max_rows: 4096,
+            },
+            pace: Pace {
+                step_ns: 2_000_000,
+                walk_rows: 8192,
+                linger: Duration::from_millis(100),
+            },
+        }
+    }
+}
+
+/// What operators get back from a checkpoint: lists and watermarks here, keyed rows by the reader.
+#[derive(Clone)]
+pub struct Restore {
+    /// By operator and subtask of the *new* parallelism.
+    pub shares: BTreeMap<NodeId, Vec<Share>>,
+    /// Where keyed rows are fetched from.
+    pub reader: Arc<SnapshotReader>,
+}
+
+/// One subtask's share of an operator's restored state.
+#[derive(Clone, Debug)]
+pub struct Share {
+    /// Its lists.
+    pub lists: Lists,
+    /// Its watermark.
+    pub watermark: Timestamp,
+}
+
+/// Everything an attempt needs.
+pub struct Deployment {
+    /// The world.
+    pub env: Env,
+    /// The job.
+    pub job: JobName,
+    /// This process's generation.
+    pub generation: Generation,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// What runs.
+    pub program: Arc<Program>,
+    /// Where it runs.
+    pub plan: Arc<Plan>,
+    /// The seed of the key hash.
+    pub seed: u64,
+    /// How barriers are aligned.
+    pub mode: AlignMode,
+    /// Limits and pace.
+    pub limits: Limits,
+    /// The checkpoint it starts from, if any.
+    pub restore: Option<Restore>,
+    /// Where snapshots go.
+    pub snapshots: SnapshotHandle,
+    /// Where reports go.
+    pub events: mpsc::UnboundedSender<TaskEvent>,
+    /// The job's counters, which outlive the attempt.
+    pub counters: Arc<JobCounters>,
+    /// Wrappers, in tests.
+    pub seams: Arc<dyn Seams>,
+}
+
+/// An attempt at work.
+pub struct Deployed {
+    slots: Vec<RunningSlot>,
+    slot_of: BTreeMap<SubtaskId, usize>,
+}
+
+struct RunningSlot {
+    commands: mpsc::UnboundedSender<SlotCommand>,
+    waker: SlotWaker,
+    thread: TaskHandle,
+}
+
+impl Deployed {
+    /// Sends a command to a subtask; after its slot has ended it goes nowhere.
+    pub fn send(&self, subtask: SubtaskId, command: TaskCommand) {
+        if let Some(slot) = self.slot_of.get(&subtask).map(|&at| &self.slots[at]) {
+            let _ = slot.commands.send(SlotCommand::Task(subtask, command));
+            slot.waker.wake();
+        }
+    }
+
+    /// Sends a command to every subtask.
+    pub fn send_all(&self, command: &TaskCommand) {
+        self.slot_of
+            .keys()
+            .for_each(|subtask| self.send(*subtask, command.clone()));
+    }
+
+    /// Drops every task and waits until all slots have ended: nothing of the attempt runs in a slot after this.
+    pub async fn cancel(self) {
+        for slot in &self.slots {
+            let _ = slot.commands.send(SlotCommand::Cancel);
+            slot.waker.wake();
+        }
+        for slot in self.slots {
+            slot.thread.join().await;
+        }
+    }
+
+    /// A slot's thread that has ended by itself, which it never should; its panic.
+    pub fn broken_slot(&self) -> Option<String> {
+        self.slots
+            .iter()
+            .find_map(|slot| slot.thread.exit().map(|exit| format!("{exit:?}")))
+    }
+}
+
+/// The two ends of every channel of the attempt, until their tasks take them.
+#[derive(Default)]
+struct Wiring {
+    senders: BTreeMap<(EdgeId, u32), Vec<Sender>>,
+    receivers: BTreeMap<(EdgeId, u32), Vec<(u32, Receiver)>>,
+}
+
+impl Deployment {
+    /// Wires the channels and starts the slots.
+    pub fn start(self) -> Result<Deployed> {
+        let wakers: BTreeMap<SlotId, SlotWaker> = self
+            .plan
+            .slots
+            .iter()
+            .map(|slot| (slot.id, SlotWaker::default()))
+            .collect();
+        let waker_of: BTreeMap<SubtaskId, SlotWaker> = self
+            .plan
+            .slots
+            .iter()
+            .flat_map(|slot| {
+                slot.subtasks
+                    .iter()
+                    .map(|subtask| (*subtask, wakers[&slot.id].clone()))
+            })
+            .collect();
+        let mut wiring = self.wire(&waker_of);
+        let mut deployed = Deployed {
+            slots: vec![],
+            slot_of: BTreeMap::new(),
+        };
+        for slot in &self.plan.slots {
+            let tasks = slot
+                .subtasks
+                .iter()
+                .map(|subtask| self.task(*subtask, &mut wiring));
+            let tasks = tasks.collect::<Result<Vec<_>>>()?;
+            deployed.slot_of.extend(
+                slot.subtasks
+                    .iter()
+                    .map(|subtask| (*subtask, deployed.slots.len())),
+            );
+            let (commands, receiver) = mpsc::unbounded_channel();
+            let waker = wakers[&slot.id].clone();
+            let body = Slot {
+                env: self.env.clone(),
+                tasks,
+                commands: receiver,
+                events: self.events.clone(),
+                waker: waker.clone(),
+            };
+            let thread = self
+                .env
+                .spawn_slot(&format!("slot-{}", slot.id.0), move || Box::pin(body.run()));
+            deployed.slots.push(RunningSlot {
+                commands,
+                waker,
+                thread,
+            });
+        }
+        Ok(deployed)
+    }
+
+    fn vertex(&self, id: VertexId) -> Result<&Vertex> {
+        self.plan
+            .vertex(id)
+            .ok_or_else(|| Failure::bug(format!("the plan has no vertex {id}")))
+    }
+
+    fn wire(&self, waker_of: &BTreeMap<SubtaskId, SlotWaker>) -> Wiring {
+        let mut wiring = Wiring::default();
+        let waker = |subtask: SubtaskId| waker_of.get(&subtask).cloned().unwrap_or_default();
+        for exchange in &self.plan.exchanges {
+            let subtasks = |vertex| {
+                self.plan
+                    .vertex(vertex)
+                    .into_iter()
+                    .flat_map(|vertex| vertex.subtasks())
+            };
+            for from in subtasks(exchange.from) {
+                for to in subtasks(exchange.to).filter(|to| exchange.has_channel(from.index, to.index)) {
+                    let (sender, receiver) = channel(self.limits.credit, waker(from), waker(to));
+                    wiring
+                        .senders
+                        .entry((exchange.id, from.index))
+                        .or_default()
+                        .push(sender);
+                    wiring
+                        .receivers
+                        .entry((exchange.id, to.index))
+                        .or_default()
+                        .push((from.index, receiver));
+                }
+            }
+        }
+        wiring
+    }
+
+    fn task(&self, subtask: SubtaskId, wiring: &mut Wiring) -> Result<TaskPlan> {
+        let vertex = self.vertex(subtask.vertex)?;
+        let outgoing: Vec<&Exchange> = self
+            .plan
+            .exchanges
+            .iter()
+            .filter(|e| e.from == subtask.vertex)
+            .collect();
+        let nodes = vertex
+            .nodes
+            .iter()
+            .map(|node| self.node(vertex, *node, subtask, &outgoing));
+        let outputs = outgoing
+            .iter()
+            .map(|exchange| self.output(exchange, subtask.index, wiring));
+        let outputs = outputs.collect::<Result<_>>()?;
+        let counters = self.counters.subtasks.get(&subtask).cloned();
+        Ok(TaskPlan {
+            info: self.info(vertex, vertex.head, subtask, vertex.name.clone()),
+            nodes: nodes.collect::<Result<_>>()?,
+            inputs: self.inputs(subtask, wiring)?,
+            outputs,
+            seed: self.seed,
+            mode: self.mode,
+            restore: self.restore.as_ref().map(|restore| restore.reader.clone()),
+            snapshots: self.snapshots.clone(),
+            events: self.events.clone(),
+            counters: counters.unwrap_or_else(|| Arc::new(SubtaskCounters::default())),
+            pace: self.limits.pace,
+            slice: self.limits.slice,
+            seams: self.seams.clone(),
+        })
+    }
+
+    fn info(&self, vertex: &Vertex, node: NodeId, subtask: SubtaskId, name: String) -> SubtaskInfo {
+        SubtaskInfo {
+            job: self.job.clone(),
+            generation: self.generation,
+            attempt: self.attempt,
+            subtask,
+            parallelism: vertex.parallelism,
+            max_parallelism: vertex.max_parallelism,
+            node,
+            uid: self
+                .program
+                .graph
+                .nodes
+                .get(node.0 as usize)
+                .and_then(|node| node.uid.clone()),
+            name,
+        }
+    }
+
+    fn node(
+        &self,
+        vertex: &Vertex,
+        id: NodeId,
+        subtask: SubtaskId,
+        outgoing: &[&Exchange],
+    ) -> Result<NodePlan> {
+        let missing = || Failure::bug(format!("the program has no node {id}"));
+        let node = self.program.graph.nodes.get(id.0 as usize).ok_or_else(missing)?;
+        let body = self.program.nodes.get(id.0 as usize).ok_or_else(missing)?;
+        let shares = self.restore.as_ref().and_then(|restore| restore.shares.get(&id));
+        let share = shares.and_then(|shares| shares.get(subtask.index as usize));
+        Ok(NodePlan {
+            info: self.info(vertex, id, subtask, node.name.clone()),
+            body: body.clone(),
+            keyed: node.keyed,
+            targets: self.targets(vertex, id, outgoing),
+            lists: share.map(|share| share.lists.clone()).unwrap_or_default(),
+            watermark: share.map_or(Timestamp::MIN, |share| share.watermark),
+        })
+    }
+
+    /// Where each port of a node leads: to nodes of its own chain, or out.
+    fn targets(&self, vertex: &Vertex, id: NodeId, outgoing: &[&Exchange]) -> Vec<Vec<Target>> {
+        let mut targets: Vec<Vec<Target>> = vec![];
+        let mut lead = |port: u8, target| {
+            let port = usize::from(port);
+            targets.resize_with(targets.len().max(port + 1), Vec::new);
+            targets[port].push(target);
+        };
+        for link in vertex.links.iter().filter(|link| link.from == id) {
+            if let Some(at) = vertex.nodes.iter().position(|node| *node == link.to) {
+                lead(link.port, Target::Node(at, link.to_input));
+            }
+        }
+        for (at, exchange) in outgoing
+            .iter()
+            .enumerate()
+            .filter(|(_, exchange)| exchange.from_node == id)
+        {
+            lead(exchange.port, Target::Outbox(at));
+        }
+        targets
+    }
+
+    fn output(&self, exchange: &Exchange, from: u32, wiring: &mut Wiring) -> Result<OutputPlan> {
+        let edge =
+            self.program.edges.get(exchange.edge as usize).ok_or_else(|| {
+                Failure::bug(format!("the program has no type for exchange {}", exchange.id))
+            })?;
+        let senders = wiring.senders.remove(&(exchange.id, from)).unwrap_or_default();
+        let max_parallelism = self.vertex(exchange.to)?.max_parallelism;
+        let route = match exchange.partitioning {
+            Partitioning::Forward => Route::Forward,
+            Partitioning::Key => Route::Key {
+                seed: self.seed,
+                max_parallelism,
+            },
+            Partitioning::Rebalance => Route::Rebalance,
+            Partitioning::Broadcast => Route::Broadcast,
+        };
+        let router = Router::new(route, senders.len(), self.limits.batch_rows);
+        Ok(OutputPlan {
+            edge: edge.clone(),
+            router,
+            senders,
+            forced: self.seams.codec(edge),
+        })
+    }
+
+    fn inputs(&self, subtask: SubtaskId, wiring: &mut Wiring) -> Result<Vec<InputChannel>> {
+        let mut inputs = vec![];
+        for exchange in self
+            .plan
+            .exchanges
+            .iter()
+            .filter(|exchange| exchange.to == subtask.vertex)
+        {
+            let from = &self.vertex(exchange.from)?.name;
+            for (index, receiver) in wiring
+                .receivers
+                .remove(&(exchange.id, subtask.index))
+                .unwrap_or_default()
+            {
+                inputs.push(InputChannel {
+                    input: exchange.to_input,
+                    from: format!("{from}/{index}"),
+                    receiver,
+                });
+            }
+        }
+        Ok(inputs)
+    }
+}

@@ -1,0 +1,73 @@
+//! Counters that slots raise a batch at a time and anybody may read.
+
+use rivermark_protocol::graph::{Graph, NodeRole};
+use rivermark_protocol::plan::Plan;
+use rivermark_types::{NodeId, SubtaskId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+/// The counters of one subtask.
+#[derive(Debug)]
+pub struct SubtaskCounters {
+    /// Records taken from channels or read by a source.
+    pub records_in: AtomicU64,
+    /// Records sent to channels or written by a sink.
+    pub records_out: AtomicU64,
+    /// Records behind the watermark that an operator dropped.
+    pub late: AtomicU64,
+    /// The watermark, in milliseconds.
+    pub watermark: AtomicI64,
+    /// Steps in which the task had work but no room downstream.
+    pub backpressured: AtomicU64,
+}
+
+impl Default for SubtaskCounters {
+    fn default() -> Self {
+        SubtaskCounters {
+            records_in: AtomicU64::new(0),
+            records_out: AtomicU64::new(0),
+            late: AtomicU64::new(0),
+            watermark: AtomicI64::new(i64::MIN),
+            backpressured: AtomicU64::new(0),
+        }
+    }
+}
+
+impl SubtaskCounters {
+    /// Adds to a counter.
+    pub fn add(counter: &AtomicU64, n: usize) {
+        counter.fetch_add(n as u64, Ordering::Relaxed);
+    }
+}
+
+/// The counters of all subtasks of a job; they go on counting over restarts.
+#[derive(Debug, Default)]
+pub struct JobCounters {
+    /// By subtask.
+    pub subtasks: BTreeMap<SubtaskId, Arc<SubtaskCounters>>,
+    /// The subtasks whose root is a source.
+    pub sources: Vec<SubtaskId>,
+    /// The subtasks that hold a sink.
+    pub sinks: Vec<SubtaskId>,
+}
+
+impl JobCounters {
+    /// Counters at zero for every subtask of a plan.
+    pub fn new(graph: &Graph, plan: &Plan) -> JobCounters {
+        let mut counters = JobCounters::default();
+        for vertex in &plan.vertices {
+            let role = |id: &NodeId| graph.node(*id).map(|node| node.role);
+            for subtask in vertex.subtasks() {
+                counters.subtasks.insert(subtask, Arc::default());
+                if role(&vertex.head) == Some(NodeRole::Source) {
+                    counters.sources.push(subtask);
+                }
+                if vertex.nodes.iter().any(|id| role(id) == Some(NodeRole::Sink)) {
+                    counters.sinks.push(subtask);
+                }
+            }
+        }
+        counters
+    }
+}

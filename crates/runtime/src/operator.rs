@@ -1,0 +1,258 @@
+//! What an operator is, and what it sees of the engine.
+
+use crate::cursor::RowCursor;
+use crate::messages::{OperatorEvent, OperatorReport, TaskEvent};
+use crate::metrics::SubtaskCounters;
+use crate::waker::SlotWaker;
+use rivermark_data::{Activity, Batch, Data, Typed};
+use rivermark_env::Env;
+use rivermark_state::KeyedBackend;
+use rivermark_types::{
+    Attempt, Barrier, Failure, Generation, InputId, JobName, MaxParallelism, NodeId, Result, SubtaskId,
+    Timestamp, Uid,
+};
+use serde_json::Value;
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use tokio::sync::mpsc;
+
+/// Operator state: small named lists, redistributed entry by entry when the parallelism changes. Kept as JSON in the
+/// manifest, readable and evolvable by field name.
+pub type Lists = BTreeMap<String, Vec<Value>>;
+
+/// What an operator says after a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// The call's work is done: the cursor is used up, no timer is due any more, the barrier may pass.
+    Done,
+    /// Interrupted between rows or timers (slice used up or no room for output): call again with the same arguments.
+    More,
+    /// Waits for something outside; it wakes the slot by [`OpenCx::waker`] when it is there. Then call again.
+    Wait,
+}
+
+/// One operator of a chain: synchronous, single-threaded, built on its slot's thread, never sent.
+///
+/// Order of calls: `open` once; then any of `on_batch`, `on_watermark`, `on_event` in stream order; `before_barrier` when a
+/// barrier has been through all inputs, followed by `snapshot_lists` without anything in between; `on_end` last, after
+/// which nothing comes. A call that returned `More` or `Wait` is repeated until `Done` before any other but `on_event`.
+///
+/// No call may block: work outside the process goes to the I/O runtime, and the operator returns `Wait`. No call sees
+/// alignment, channels or snapshots. After a failure the operator is dropped without a further call.
+pub trait Operator {
+    /// Declares state and timers; what was restored is in them when this returns.
+    fn open(&mut self, cx: &mut OpenCx<'_>) -> Result<()>;
+
+    /// Takes rows. Emits through `cx`; stops with `More` when [`Cx::room`] is used up or the slice is.
+    fn on_batch(&mut self, input: InputId, rows: &mut RowCursor<'_>, cx: &mut Cx<'_>) -> Result<Flow>;
+
+    /// The watermark over all inputs has risen. Fires what is due; the engine forwards the watermark after `Done`.
+    fn on_watermark(&mut self, _watermark: Timestamp, _cx: &mut Cx<'_>) -> Result<Flow> {
+        Ok(Flow::Done)
+    }
+
+    /// The barrier is about to pass: emit or store outside all that belongs before it. May `Wait`.
+    fn before_barrier(&mut self, _barrier: &Barrier, _cx: &mut Cx<'_>) -> Result<Flow> {
+        Ok(Flow::Done)
+    }
+
+    /// The operator's lists, as part of the snapshot for the barrier that is passing.
+    fn snapshot_lists(&mut self) -> Result<Lists> {
+        Ok(Lists::new())
+    }
+
+    /// Something from the master: a checkpoint completed or aborted, a phase of a sink's restore.
+    fn on_event(&mut self, _event: &OperatorEvent, _cx: &mut Cx<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// The job ends (after its final checkpoint has been committed): release what is held.
+    fn on_end(&mut self, _cx: &mut Cx<'_>) -> Result<Flow> {
+        Ok(Flow::Done)
+    }
+}
+
+/// Who an operator is.
+#[derive(Clone, Debug)]
+pub struct SubtaskInfo {
+    /// The job.
+    pub job: JobName,
+    /// The process's generation.
+    pub generation: Generation,
+    /// The attempt inside it.
+    pub attempt: Attempt,
+    /// The subtask.
+    pub subtask: SubtaskId,
+    /// How many subtasks the vertex has.
+    pub parallelism: u32,
+    /// The number of key groups.
+    pub max_parallelism: MaxParallelism,
+    /// The operator in the graph.
+    pub node: NodeId,
+    /// Its stable name, if it has one.
+    pub uid: Option<Uid>,
+    /// Its name for people.
+    pub name: String,
+}
+
+/// Sends an operator's reports to the master; `Send`, so that its I/O tasks can report too.
+#[derive(Clone)]
+pub struct Reporter {
+    pub(crate) subtask: SubtaskId,
+    pub(crate) node: NodeId,
+    pub(crate) events: mpsc::UnboundedSender<TaskEvent>,
+}
+
+impl Reporter {
+    /// Sends a report. After the master is gone it goes nowhere: the task is about to be dropped.
+    pub fn report(&self, report: OperatorReport) {
+        let _ = self.events.send(TaskEvent::Report {
+            subtask: self.subtask,
+            node: self.node,
+            report,
+        });
+    }
+
+    /// Fails the subtask from one of its I/O tasks: the operator may not be called again before the master needs to know.
+    pub fn fail(&self, place: impl Into<String>, failure: Failure) {
+        let _ = self.events.send(TaskEvent::Failed {
+            subtask: self.subtask,
+            place: place.into(),
+            failure,
+        });
+    }
+}
+
+/// What an operator opens itself with.
+pub struct OpenCx<'a> {
+    pub(crate) env: &'a Env,
+    pub(crate) info: &'a SubtaskInfo,
+    pub(crate) backend: Option<&'a mut KeyedBackend>,
+    pub(crate) lists: Lists,
+    pub(crate) restored: bool,
+    pub(crate) watermark: Timestamp,
+    pub(crate) waker: &'a SlotWaker,
+    pub(crate) reporter: Reporter,
+}
+
+impl OpenCx<'_> {
+    /// The world.
+    pub fn env(&self) -> &Env {
+        self.env
+    }
+    /// Who this operator is.
+    pub fn info(&self) -> &SubtaskInfo {
+        self.info
+    }
+    /// Whether the attempt starts from a checkpoint.
+    pub fn is_restored(&self) -> bool {
+        self.restored
+    }
+    /// The watermark the subtask had at the checkpoint; [`Timestamp::MIN`] on a fresh start.
+    pub fn watermark(&self) -> Timestamp {
+        self.watermark
+    }
+    /// This subtask's share of a restored list; empty on a fresh start. A list nobody takes is an error after `open`.
+    pub fn take_list(&mut self, name: &str) -> Vec<Value> {
+        self.lists.remove(name).unwrap_or_default()
+    }
+    /// Keyed state; fails for an operator that is not behind a `key_by` or has no uid.
+    pub fn keyed(&mut self) -> Result<&mut KeyedBackend> {
+        let name = &self.info.name;
+        self.backend.as_deref_mut().ok_or_else(|| {
+            Failure::invalid(format!(
+                "operator {name} has no keyed state: put it behind a key_by and give it a uid"
+            ))
+        })
+    }
+    /// Wakes this operator's slot.
+    pub fn waker(&self) -> SlotWaker {
+        self.waker.clone()
+    }
+    /// Reports to the master.
+    pub fn reporter(&self) -> Reporter {
+        self.reporter.clone()
+    }
+}
+
+/// What an operator sees during a call: where output goes, how much of it, what time it is.
+pub struct Cx<'a> {
+    pub(crate) env: &'a Env,
+    pub(crate) out: &'a mut Vec<Output>,
+    pub(crate) room: usize,
+    pub(crate) watermark: Timestamp,
+    /// Which closure of a fused run failed or panicked, for the error that names it.
+    pub(crate) stage: &'a Cell<u32>,
+    pub(crate) counters: &'a SubtaskCounters,
+}
+
+/// Something an operator emitted.
+pub(crate) enum Output {
+    Rows(u8, Batch),
+    Watermark(Timestamp),
+    Status(Activity),
+}
+
+impl Output {
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Output::Rows(_, batch) => batch.len(),
+            Output::Watermark(_) | Output::Status(_) => 0,
+        }
+    }
+}
+
+impl<'a> Cx<'a> {
+    /// The world.
+    pub fn env(&self) -> &Env {
+        self.env
+    }
+
+    /// How many rows may be emitted in this call before the operator should return [`Flow::More`]; at least 1. One input
+    /// row may overshoot it by its own output.
+    pub fn room(&self) -> usize {
+        self.room
+    }
+
+    /// The operator's watermark. During `on_watermark` it is already the new one.
+    pub fn watermark(&self) -> Timestamp {
+        self.watermark
+    }
+
+    /// Emits rows on an output port (0 is the main one). An empty batch is not sent.
+    pub fn emit<T: Data>(&mut self, port: u8, rows: Typed<T>) {
+        if !rows.is_empty() {
+            self.room = self.room.saturating_sub(rows.len()).max(1);
+            self.out.push(Output::Rows(port, Batch::new(rows)));
+        }
+    }
+
+    /// Emits an erased batch on an output port.
+    pub fn emit_batch(&mut self, port: u8, batch: Batch) {
+        if !batch.is_empty() {
+            self.out.push(Output::Rows(port, batch));
+        }
+    }
+
+    /// Emits a watermark (sources only: behind them the engine forwards it).
+    pub fn emit_watermark(&mut self, watermark: Timestamp) {
+        self.out.push(Output::Watermark(watermark));
+    }
+
+    /// Emits that this stream went idle or came back (sources only).
+    pub fn emit_status(&mut self, status: Activity) {
+        self.out.push(Output::Status(status));
+    }
+
+    /// Counts rows that came behind the watermark and were dropped.
+    pub fn count_late(&self, rows: usize) {
+        if rows > 0 {
+            SubtaskCounters::add(&self.counters.late, rows);
+        }
+    }
+
+    /// Where an operator of several closures notes which of them (counted from 1) failed or panicked.
+    pub(crate) fn stage(&self) -> &'a Cell<u32> {
+        self.stage
+    }
+}

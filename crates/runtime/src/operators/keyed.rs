@@ -1,0 +1,279 @@
+//! What a user writes behind a `key_by`, and the operator that runs it.
+//!
+//! State is in `self` (handles from `open`), key and output are arguments: nothing fights the borrow checker. Rows and
+//! timers are handed over in slices, so that a barrier may pass between any two of them.
+//! Non-goals: processing-time timers, side outputs.
+
+use crate::cursor::{RowCursor, TypedRows};
+use crate::operator::{Cx, Flow, OpenCx, Operator, SubtaskInfo};
+use rivermark_data::{Data, Key as KeyType, Typed};
+use rivermark_state::{Key, KeySpace, KeyedBackend, ListState, MapState, Timers, ValueState};
+use rivermark_types::{Failure, InputId, Result, Timestamp, check_key};
+use std::marker::PhantomData;
+
+/// A user's operator on a keyed stream: from rows of `I` to rows of `O`, with state and timers of its own for each key.
+pub trait KeyedOp<K: KeyType, I: Data, O: Data>: 'static {
+    /// Declares state and timers and keeps their handles.
+    fn open(&mut self, cx: &mut KeyedOpenCx<'_, K>) -> Result<()>;
+    /// A row of a key.
+    fn row(&mut self, key: &Key<K>, row: Timed<I>, out: &mut Out<O>) -> Result<()>;
+    /// A timer of a key is due.
+    fn timer(&mut self, _key: &Key<K>, _at: Timer, _out: &mut Out<O>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A row with its event time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timed<T> {
+    /// The row.
+    pub value: T,
+    /// When it happened, if the source has a watermark strategy.
+    pub time: Option<Timestamp>,
+}
+
+impl<T> Timed<T> {
+    /// The event time; fails where the source has none.
+    pub fn event_time(&self) -> Result<Timestamp> {
+        self.time.ok_or_else(|| no_time("a row"))
+    }
+}
+
+/// A row without a time met something that needs one.
+#[cold]
+pub(super) fn no_time(what: &str) -> Failure {
+    Failure::invalid(format!(
+        "{what} has no event time: give the source a WatermarkStrategy, for example \
+         WatermarkStrategy::bounded_out_of_orderness(Duration::from_secs(5), |row| row.time)"
+    ))
+}
+
+/// A timer that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timer {
+    /// The time it was registered for. The watermark is at or beyond it.
+    pub time: Timestamp,
+}
+
+/// Where a user's operator puts its output.
+#[derive(Debug)]
+pub struct Out<O> {
+    rows: Typed<O>,
+    time: Option<Timestamp>,
+    watermark: Timestamp,
+}
+
+impl<O> Out<O> {
+    fn new(capacity: usize, watermark: Timestamp) -> Out<O> {
+        Out {
+            rows: Typed::untimed(Vec::with_capacity(capacity)),
+            time: None,
+            watermark,
+        }
+    }
+
+    /// Emits a row, with the time of the row or timer that is being handled.
+    #[inline]
+    pub fn emit(&mut self, value: O) {
+        self.rows.push(value, self.time);
+    }
+
+    /// Emits a row with a time of its own.
+    #[inline]
+    pub fn emit_at(&mut self, value: O, time: Timestamp) {
+        self.rows.push(value, Some(time));
+    }
+
+    /// The operator's watermark.
+    pub fn watermark(&self) -> Timestamp {
+        self.watermark
+    }
+}
+
+/// What a user's operator opens itself with. Names are what a restore finds state by.
+pub struct KeyedOpenCx<'a, K: KeyType> {
+    backend: &'a mut KeyedBackend,
+    info: &'a SubtaskInfo,
+    timers: Option<Timers<K>>,
+}
+
+impl<K: KeyType> KeyedOpenCx<'_, K> {
+    /// Declares one value a key.
+    pub fn value<V: Data>(&mut self, name: &str) -> Result<ValueState<K, V>> {
+        Ok(self.backend.value(name)?)
+    }
+    /// Declares a list a key.
+    pub fn list<T: Data>(&mut self, name: &str) -> Result<ListState<K, T>> {
+        Ok(self.backend.list(name)?)
+    }
+    /// Declares a map a key.
+    pub fn map<MK: KeyType + Ord, MV: Data>(&mut self, name: &str) -> Result<MapState<K, MK, MV>> {
+        Ok(self.backend.map(name)?)
+    }
+    /// Declares that the operator uses event-time timers.
+    pub fn timers(&mut self) -> Result<Timers<K>> {
+        let timers = match self.timers.take() {
+            Some(timers) => timers,
+            None => self.backend.timers("timers")?,
+        };
+        self.timers = Some(timers.clone());
+        Ok(timers)
+    }
+    /// Who this operator is.
+    pub fn info(&self) -> &SubtaskInfo {
+        self.info
+    }
+}
+
+/// What a keyed operator has once it is open.
+pub(super) struct Opened<K: KeyType> {
+    keys: KeySpace,
+    timers: Option<Timers<K>>,
+    /// A key is looked at once: whether a type can be one shows only in a value.
+    is_key_checked: bool,
+}
+
+impl<K: KeyType> Opened<K> {
+    /// Opens a user's operator.
+    pub(super) fn new(
+        cx: &mut OpenCx<'_>,
+        open: impl FnOnce(&mut KeyedOpenCx<'_, K>) -> Result<()>,
+    ) -> Result<Opened<K>> {
+        let info = cx.info;
+        let mut user = KeyedOpenCx {
+            backend: cx.keyed()?,
+            info,
+            timers: None,
+        };
+        open(&mut user)?;
+        Ok(Opened {
+            keys: user.backend.keys(),
+            timers: user.timers,
+            is_key_checked: false,
+        })
+    }
+
+    /// A key with its hash.
+    #[inline(always)]
+    pub(super) fn key(&self, value: K) -> Key<K> {
+        Key::new(value, self.keys)
+    }
+
+    /// Refuses a key that cannot be hashed, at the first row there is.
+    #[inline]
+    pub(super) fn check<I: Data>(&mut self, rows: &TypedRows<I>, select: &impl Fn(&I) -> K) -> Result<()> {
+        match rows.peek().first() {
+            Some(first) if !self.is_key_checked => {
+                self.is_key_checked = true;
+                check_key(&select(first)).map_err(|error| {
+                    Failure::invalid(format!("{} is no key: {error}", std::any::type_name::<K>()))
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Hands the rows of the slice to `each`, until the room for output is used up.
+    pub(super) fn each_row<I: Data, O: Data>(
+        &mut self,
+        rows: &mut RowCursor<'_>,
+        cx: &mut Cx<'_>,
+        select: &impl Fn(&I) -> K,
+        mut each: impl FnMut(&Key<K>, Timed<I>, &mut Out<O>) -> Result<()>,
+    ) -> Result<Flow> {
+        let room = cx.room();
+        let rows = rows.typed::<I>()?;
+        self.check(rows, select)?;
+        let mut out = Out::new(rows.peek().len().min(room), cx.watermark());
+        let mut result = Ok(());
+        rows.each_row(|value, time| {
+            let key = self.key(select(&value));
+            out.time = time;
+            result = each(&key, Timed { value, time }, &mut out);
+            result.is_ok() && out.rows.len() < room
+        });
+        result?;
+        cx.emit(0, out.rows);
+        Ok(if rows.is_exhausted() {
+            Flow::Done
+        } else {
+            Flow::More
+        })
+    }
+
+    /// Fires timers that are due. A slice ends after as many timers or rows as there is room for.
+    pub(super) fn fire<O: Data>(
+        &mut self,
+        watermark: Timestamp,
+        cx: &mut Cx<'_>,
+        mut each: impl FnMut(&Key<K>, Timer, &mut Out<O>) -> Result<()>,
+    ) -> Result<Flow> {
+        let Some(timers) = &mut self.timers else {
+            return Ok(Flow::Done);
+        };
+        let mut out = Out::new(0, watermark);
+        let mut left = cx.room();
+        let flow = loop {
+            if left == 0 || out.rows.len() >= cx.room() {
+                break Flow::More;
+            }
+            let Some((key, time)) = timers.next_due(watermark) else {
+                break Flow::Done;
+            };
+            out.time = Some(time);
+            each(&key, Timer { time }, &mut out)?;
+            left -= 1;
+        };
+        cx.emit(0, out.rows);
+        Ok(flow)
+    }
+}
+
+/// A keyed operator was called before it was opened.
+pub(super) fn not_open() -> Failure {
+    Failure::bug("an operator was called before it was opened")
+}
+
+/// Runs a [`KeyedOp`] on the rows of one input.
+pub struct KeyedOperator<K: KeyType, I, O, F, Op> {
+    select: F,
+    op: Op,
+    opened: Option<Opened<K>>,
+    rows: PhantomData<fn(I) -> O>,
+}
+
+impl<K: KeyType, I, O, F, Op> KeyedOperator<K, I, O, F, Op> {
+    /// An operator for rows whose key `select` gives: the same selector as on the edge that leads here.
+    pub fn new(select: F, op: Op) -> Self {
+        KeyedOperator {
+            select,
+            op,
+            opened: None,
+            rows: PhantomData,
+        }
+    }
+}
+
+impl<K, I, O, F, Op> Operator for KeyedOperator<K, I, O, F, Op>
+where
+    K: KeyType,
+    I: Data,
+    O: Data,
+    F: Fn(&I) -> K + 'static,
+    Op: KeyedOp<K, I, O>,
+{
+    fn open(&mut self, cx: &mut OpenCx<'_>) -> Result<()> {
+        self.opened = Some(Opened::new(cx, |user| self.op.open(user))?);
+        Ok(())
+    }
+
+    fn on_batch(&mut self, _: InputId, rows: &mut RowCursor<'_>, cx: &mut Cx<'_>) -> Result<Flow> {
+        let opened = self.opened.as_mut().ok_or_else(not_open)?;
+        opened.each_row(rows, cx, &self.select, |key, row, out| self.op.row(key, row, out))
+    }
+
+    fn on_watermark(&mut self, watermark: Timestamp, cx: &mut Cx<'_>) -> Result<Flow> {
+        let opened = self.opened.as_mut().ok_or_else(not_open)?;
+        opened.fire(watermark, cx, |key, at, out| self.op.timer(key, at, out))
+    }
+}

@@ -1,0 +1,337 @@
+//! A task: one subtask of a vertex. Its `step` does a bounded piece of work and returns; its slot calls it again.
+//!
+//! The order of concerns in a step: what is inside the chain first; then a cut that is due; then what the master sent, for
+//! a source; then new input; and beside all of it, the walk over frozen tables. Data move only while there is room
+//! downstream; barriers, events and walks always.
+
+use crate::chain::{Chain, ChainState, NodeSnapshot};
+use crate::gate::{Delivery, Gate};
+use crate::messages::{OperatorEvent, TaskCommand};
+use crate::metrics::SubtaskCounters;
+use crate::operator::SubtaskInfo;
+use crate::source::SourcePoll;
+use rivermark_env::Env;
+use rivermark_state::image::ImageSink;
+use rivermark_state::{SnapshotHandle, SubtaskEntry, SubtaskSnapshot, Walk};
+use rivermark_types::{Barrier, CheckpointId, Millis, Result, SnapshotKind};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How a task shares its slot.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// How long one step may take, in measured nanoseconds.
+    pub step_ns: u64,
+    /// Rows of frozen tables copied between two slices of work.
+    pub walk_rows: usize,
+    /// How long rows may wait in an outbox while the task is busy.
+    pub linger: Duration,
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Something was done: step again.
+    Progress,
+    /// Nothing to do before the slot is woken, or before this time.
+    Idle(Option<Millis>),
+    /// The task has ended.
+    Done,
+}
+
+/// One subtask at work.
+pub struct Task {
+    info: SubtaskInfo,
+    env: Env,
+    chain: Chain,
+    /// `None` for a source.
+    gate: Option<Gate>,
+    /// Barriers and events for a source, in the order the master sent them.
+    orders: VecDeque<TaskCommand>,
+    /// The barrier that is on its way through the chain.
+    cutting: Option<Barrier>,
+    /// The snapshot whose rows are still being copied.
+    walking: Option<Walking>,
+    snapshots: SnapshotHandle,
+    counters: Arc<SubtaskCounters>,
+    pace: Pace,
+    /// Set by a final barrier: a source emits nothing after it.
+    stopped_by: Option<CheckpointId>,
+    last_flush: Millis,
+    ended: bool,
+}
+
+struct Walking {
+    checkpoint: CheckpointId,
+    operators: Vec<NodeSnapshot>,
+    rows: u64,
+}
+
+impl Task {
+    /// A task over its chain; `gate` is `None` exactly if the root is a source.
+    pub fn new(
+        info: SubtaskInfo,
+        env: Env,
+        chain: Chain,
+        gate: Option<Gate>,
+        snapshots: SnapshotHandle,
+        counters: Arc<SubtaskCounters>,
+        pace: Pace,
+    ) -> Task {
+        let last_flush = env.now();
+        Task {
+            info,
+            env,
+            chain,
+            gate,
+            orders: VecDeque::new(),
+            cutting: None,
+            walking: None,
+            snapshots,
+            counters,
+            pace,
+            stopped_by: None,
+            last_flush,
+            ended: false,
+        }
+    }
+
+    /// Who this is.
+    pub fn info(&self) -> &SubtaskInfo {
+        &self.info
+    }
+
+    /// The operator at work, and the rows it was at work on.
+    pub fn place(&self) -> (String, Option<String>) {
+        let origin = match &self.gate {
+            Some(gate) => gate.origin(self.chain.root_remaining()),
+            None => self.chain.origin(),
+        };
+        (self.chain.place(), origin)
+    }
+
+    /// Something from the master.
+    pub fn command(&mut self, command: TaskCommand) -> Result<()> {
+        match command {
+            // A source takes these in stream order, between two polls.
+            TaskCommand::Trigger(_) | TaskCommand::Event(..) if self.chain.is_source() => {
+                self.orders.push_back(command);
+                Ok(())
+            }
+            TaskCommand::Trigger(_) => Ok(()),
+            TaskCommand::Event(node, event) => self.chain.on_event(Some(node), &event),
+            TaskCommand::EventAll(event) => self.on_event_all(&event),
+            TaskCommand::End => {
+                self.ended = true;
+                self.chain.push_end()
+            }
+        }
+    }
+
+    fn on_event_all(&mut self, event: &OperatorEvent) -> Result<()> {
+        if let OperatorEvent::Aborted(checkpoint) = event {
+            if self.stopped_by == Some(*checkpoint) {
+                self.stopped_by = None;
+            }
+            if let Some(gate) = &mut self.gate {
+                gate.abort(self.env.now(), *checkpoint);
+            }
+            self.orders
+                .retain(|order| !matches!(order, TaskCommand::Trigger(b) if b.checkpoint == *checkpoint));
+        }
+        self.chain.on_event(None, event)
+    }
+
+    /// Does a bounded piece of work.
+    pub fn step(&mut self) -> Result<Step> {
+        let started = self.env.cost_ns();
+        let mut progressed = false;
+        let idle_until = loop {
+            match self.advance()? {
+                Advance::Progress => progressed = true,
+                Advance::Stuck(until) => break until,
+                Advance::Ended => return Ok(Step::Done),
+            }
+            if self.env.cost_ns().saturating_sub(started) >= self.pace.step_ns {
+                break None;
+            }
+        };
+        let walked = self.walk(self.pace.walk_rows)?;
+        let now = self.env.now();
+        if !progressed || now.since(self.last_flush) >= self.pace.linger {
+            self.chain.flush()?;
+            self.last_flush = now;
+        }
+        Ok(if progressed || walked {
+            Step::Progress
+        } else {
+            Step::Idle(idle_until)
+        })
+    }
+
+    /// The next small thing there is to do.
+    fn advance(&mut self) -> Result<Advance> {
+        match self.chain.run()? {
+            ChainState::Progress => return Ok(Advance::Progress),
+            ChainState::NoRoom => {
+                SubtaskCounters::add(&self.counters.backpressured, 1);
+                return Ok(Advance::Stuck(None));
+            }
+            ChainState::Waiting => return Ok(Advance::Stuck(None)),
+            ChainState::Drained => {}
+        }
+        if self.ended {
+            return Ok(Advance::Ended);
+        }
+        if let Some(barrier) = self.cutting.take() {
+            self.cut(barrier)?;
+            return Ok(Advance::Progress);
+        }
+        match self.gate.is_some() {
+            true => self.take_input(),
+            false => self.poll_source(),
+        }
+    }
+
+    fn take_input(&mut self) -> Result<Advance> {
+        let now = self.env.now();
+        let Some(delivery) = self.gate.as_mut().and_then(|gate| gate.poll(now)) else {
+            return Ok(Advance::Stuck(None));
+        };
+        match delivery {
+            Delivery::Rows(input, batch) => self.chain.push_rows(input, batch),
+            Delivery::Watermark(watermark) => {
+                self.counters.watermark.store(watermark.0, Ordering::Relaxed);
+                self.chain.push_watermark(watermark);
+            }
+            Delivery::Status(activity) => self.chain.push_status(activity),
+            Delivery::Cut(barrier) => self.start_cut(barrier)?,
+            Delivery::Nothing => {}
+        }
+        Ok(Advance::Progress)
+    }
+
+    fn poll_source(&mut self) -> Result<Advance> {
+        match self.orders.pop_front() {
+            Some(TaskCommand::Trigger(barrier)) => {
+                if barrier.kind == SnapshotKind::Final {
+                    self.stopped_by = Some(barrier.checkpoint);
+                }
+                self.start_cut(barrier)?;
+                return Ok(Advance::Progress);
+            }
+            Some(TaskCommand::Event(node, event)) => {
+                self.chain.on_event(Some(node), &event)?;
+                return Ok(Advance::Progress);
+            }
+            _ => {}
+        }
+        if self.stopped_by.is_some() {
+            return Ok(Advance::Stuck(None));
+        }
+        match self.chain.poll_source()? {
+            Some(SourcePoll::Emitted) => {
+                let watermark = self
+                    .chain
+                    .nodes()
+                    .first()
+                    .map_or(i64::MIN, |node| node.watermark.0);
+                self.counters.watermark.store(watermark, Ordering::Relaxed);
+                Ok(Advance::Progress)
+            }
+            Some(SourcePoll::Idle(until)) => Ok(Advance::Stuck(until)),
+            None => {
+                SubtaskCounters::add(&self.counters.backpressured, 1);
+                Ok(Advance::Stuck(None))
+            }
+        }
+    }
+
+    /// The barrier enters the chain. An image still under way is finished first: tables have one epoch at a time.
+    fn start_cut(&mut self, barrier: Barrier) -> Result<()> {
+        while self.walk(usize::MAX)? {}
+        self.cutting = Some(barrier);
+        self.chain.push_barrier(barrier)
+    }
+
+    /// The barrier has left the chain: everything before it is in the frozen tables and lists.
+    fn cut(&mut self, barrier: Barrier) -> Result<()> {
+        let operators = self.chain.take_snapshots();
+        self.walking = Some(Walking {
+            checkpoint: barrier.checkpoint,
+            operators,
+            rows: 0,
+        });
+        self.walk(self.pace.walk_rows).map(drop)
+    }
+
+    /// Copies some rows of the frozen tables to the I/O side; acknowledges when all are out. Tells whether it did anything.
+    fn walk(&mut self, budget: usize) -> Result<bool> {
+        let Some(walking) = &mut self.walking else {
+            return Ok(false);
+        };
+        // Where the I/O side is behind, the copying waits, never the records.
+        if budget != usize::MAX && !self.snapshots.has_room() {
+            return Ok(false);
+        }
+        let mut sink = self.snapshots.sink(walking.checkpoint);
+        for node in self.chain.nodes_mut() {
+            let Some(backend) = &mut node.backend else {
+                continue;
+            };
+            let mut counted = Counted {
+                sink: &mut sink,
+                rows: &mut walking.rows,
+            };
+            if backend.is_walking() && backend.walk(budget, &mut counted) == Walk::More {
+                return Ok(true);
+            }
+        }
+        if let Some(walking) = self.walking.take() {
+            self.acknowledge(walking);
+        }
+        Ok(true)
+    }
+
+    fn acknowledge(&self, walking: Walking) {
+        let index = self.info.subtask.index;
+        let entry = |operator: NodeSnapshot| {
+            (
+                operator.uid,
+                SubtaskEntry {
+                    index,
+                    watermark: operator.watermark,
+                    lists: operator.lists,
+                },
+            )
+        };
+        self.snapshots.subtask_done(SubtaskSnapshot {
+            checkpoint: walking.checkpoint,
+            attempt: self.info.attempt,
+            subtask: self.info.subtask,
+            operators: walking.operators.into_iter().map(entry).collect(),
+            rows: walking.rows,
+        });
+    }
+}
+
+/// Counts the rows that pass to the I/O side.
+struct Counted<'a, S> {
+    sink: &'a mut S,
+    rows: &'a mut u64,
+}
+
+impl<S: ImageSink> ImageSink for Counted<'_, S> {
+    fn push(&mut self, chunk: rivermark_state::image::ImageChunk) {
+        *self.rows += chunk.rows as u64;
+        self.sink.push(chunk);
+    }
+}
+
+enum Advance {
+    Progress,
+    Stuck(Option<Millis>),
+    Ended,
+}
