@@ -1,1 +1,49 @@
-fn main() {}
+//! The project's own commands: `cargo xtask <command>`.
+//!
+//! One module per command. A command returns whether all was well; what it measures or finds it prints as text, or
+//! with `--json` as one JSON object a line. Exit codes: 0 all well, 1 something was found or failed, 2 wrong usage.
+//!
+//! - [`tidy`]: the rules about the tree that no compiler checks
+//! - [`test`]: every test there is
+//!
+//! Non-goals: formatting, lints and docs, which `.ci/run` gets from cargo itself.
+
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Checks and runs Rivermark's tests.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Checks the rules about the tree that no compiler checks
+    Tidy(tidy::Args),
+    /// Runs every test and counts what passed
+    Test(test::Args),
+}
+
+/// Whether all was well; an error is one line that says what stopped the command.
+type Outcome = Result<bool, String>;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Tidy(args) => tidy::run(&args),
+        Command::Test(args) => test::run(&args),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(problem) => {
+            eprintln!("error: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
