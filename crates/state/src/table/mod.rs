@@ -18,7 +18,7 @@ mod namespaces;
 mod page;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use image::{KeySpace, Origin, Walk};
 pub use namespaces::Tables;

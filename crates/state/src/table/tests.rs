@@ -18,12 +18,22 @@ impl RowEncoder for NoEncoder {
 }
 
 pub(crate) fn origin() -> Origin {
-    let state = StateId { operator: Uid::from("op"), name: "state".into(), kind: StateKind::Value };
-    Origin { state: Arc::new(state), encoder: Arc::new(NoEncoder) }
+    let state = StateId {
+        operator: Uid::from("op"),
+        name: "state".into(),
+        kind: StateKind::Value,
+    };
+    Origin {
+        state: Arc::new(state),
+        encoder: Arc::new(NoEncoder),
+    }
 }
 
 pub(crate) fn keys() -> KeySpace {
-    KeySpace { seed: 7, groups: MaxParallelism::new(128).unwrap() }
+    KeySpace {
+        seed: 7,
+        groups: MaxParallelism::new(128).unwrap(),
+    }
 }
 
 /// Collects an image; a row that comes twice fails.
@@ -33,7 +43,9 @@ pub(crate) struct Collected<K, V> {
 
 impl<K, V> Default for Collected<K, V> {
     fn default() -> Self {
-        Collected { rows: BTreeMap::new() }
+        Collected {
+            rows: BTreeMap::new(),
+        }
     }
 }
 
@@ -209,7 +221,10 @@ fn keys_that_collide_in_all_bits_stay_apart_and_do_not_blow_up_the_directory() {
     assert_eq!(table.walk(&mut usize::MAX.clone(), &mut image), Walk::Done);
     assert_eq!(image.rows.len() as u64, count);
     for key in (0..count).map(|i| Pair(i % 3, i)) {
-        assert_eq!(table.get(&key, keys().hash(&key)).copied(), (key.1 % 2 == 1).then_some(key.1));
+        assert_eq!(
+            table.get(&key, keys().hash(&key)).copied(),
+            (key.1 % 2 == 1).then_some(key.1)
+        );
     }
     assert!(table.bytes() < 4 << 20, "{}", table.bytes());
 }
@@ -239,7 +254,11 @@ fn a_table_grows_from_one_kilobyte_to_many_pages_while_walked() {
     assert_eq!(image.rows.len() as u64, frozen);
     assert!(image.rows.keys().all(|(_, key)| *key < frozen));
     // Rows of 16 bytes at a mean fill of about 0.6 after splits.
-    assert!(cfg!(miri) || table.bytes() < rows as usize * 45, "{}", table.bytes());
+    assert!(
+        cfg!(miri) || table.bytes() < rows as usize * 45,
+        "{}",
+        table.bytes()
+    );
     assert_eq!(table.len() as u64, rows);
 }
 
@@ -314,7 +333,9 @@ fn every_key_and_value_is_dropped_once() {
     tables.freeze(&mut Refuse);
     for n in (0..count).step_by(5) {
         tables.remove((n % 2) as i64, &n.into(), hash(n));
-        tables.update_or_else((n % 2) as i64, &(n + 2).into(), hash(n + 2), || 0.into()).0 = 1;
+        tables
+            .update_or_else((n % 2) as i64, &(n + 2).into(), hash(n + 2), || 0.into())
+            .0 = 1;
     }
     let mut image: Collected<Counted, Counted> = Collected::default();
     tables.walk(&mut 100, &mut image);
