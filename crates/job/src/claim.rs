@@ -1,0 +1,251 @@
+//! The start of a run: reads the job's head, checks that the start is what the user meant, and takes the next generation
+//! by compare-and-set. From then on every older process of the job is fenced.
+
+use crate::retry::retrying;
+use crate::storage::JobStorage;
+use bytes::Bytes;
+use rivermark_env::Env;
+use rivermark_state::{JobHead, Manifest};
+use rivermark_storage::{BlobKey, CasOutcome, Head};
+use rivermark_types::{CheckpointId, ErrorKind, Failure, Generation, JobName, Result, SnapshotKind};
+use std::fmt;
+use std::time::Duration;
+
+/// Where a run starts from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StartFrom {
+    /// The user did not say: an error where there are decided checkpoints.
+    #[default]
+    Unsaid,
+    /// The newest decided checkpoint of the job; from the beginning if there is none yet.
+    Latest,
+    /// The beginning; the decided checkpoints are kept.
+    Beginning,
+    /// This decided checkpoint.
+    Checkpoint(CheckpointId),
+}
+
+impl fmt::Display for StartFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartFrom::Unsaid => f.write_str("nothing said"),
+            StartFrom::Latest => f.write_str("latest"),
+            StartFrom::Beginning => f.write_str("none"),
+            StartFrom::Checkpoint(id) => write!(f, "{id}"),
+        }
+    }
+}
+
+/// A start, as the user asked for it.
+#[derive(Clone, Debug, Default)]
+pub struct StartOptions {
+    /// Where from.
+    pub from: StartFrom,
+    /// Whether what exactly-once sinks have published after that checkpoint may be published again.
+    pub accept_duplicates: bool,
+    /// Whether state that no operator claims is dropped.
+    pub ignore_unclaimed: bool,
+}
+
+/// The head as this process last wrote or read it.
+pub(crate) struct OwnedHead {
+    pub(crate) version: u64,
+    pub(crate) head: JobHead,
+}
+
+/// A generation taken.
+pub(crate) struct Claim {
+    pub(crate) owned: OwnedHead,
+    /// The checkpoint to start from, read and checked.
+    pub(crate) from: Option<Manifest>,
+}
+
+/// Takes the next generation of a job.
+pub(crate) async fn claim(
+    env: &Env,
+    storage: &JobStorage,
+    job: &JobName,
+    options: &StartOptions,
+    has_exactly_once_sinks: bool,
+) -> Result<Claim> {
+    let found = retrying(env, 20, || storage.cas.head()).await?;
+    let old = found.as_ref().map(|head| parse_head(head, job)).transpose()?;
+    let from = match &old {
+        Some(old) => choose(env, storage, old, options, has_exactly_once_sinks).await?,
+        None => refuse_missing(options)?,
+    };
+    let head = next_head(env, job, old, from.as_ref(), options);
+    let version = take(env, storage, found.map(|head| head.version), &head).await?;
+    storage.sweep_temporaries().await?;
+    Ok(Claim {
+        owned: OwnedHead { version, head },
+        from,
+    })
+}
+
+fn parse_head(head: &Head, job: &JobName) -> Result<JobHead> {
+    let parsed = JobHead::decode("the job's head", &head.bytes)?;
+    if parsed.job != *job {
+        return Err(Failure::invalid(format!(
+            "this storage belongs to job {:?}, not to {:?}: choose another execution.checkpointing.dir or set \
+             pipeline.name to that job's name",
+            parsed.job.as_str(),
+            job.as_str()
+        )));
+    }
+    Ok(parsed)
+}
+
+fn refuse_missing(options: &StartOptions) -> Result<Option<Manifest>> {
+    match options.from {
+        StartFrom::Checkpoint(id) => Err(Failure::invalid(format!(
+            "there is no checkpoint {id}: the job has never run with this directory; start it without --from"
+        ))),
+        _ => Ok(None),
+    }
+}
+
+/// The checkpoint the user means, read whole. A damaged one stops the start where going back would write again what
+/// exactly-once sinks have published; else it falls back by itself, loudly.
+async fn choose(
+    env: &Env,
+    storage: &JobStorage,
+    head: &JobHead,
+    options: &StartOptions,
+    has_exactly_once_sinks: bool,
+) -> Result<Option<Manifest>> {
+    let current: Vec<_> = head
+        .checkpoints
+        .iter()
+        .filter(|c| c.id > head.lineage_start)
+        .collect();
+    let wanted = match options.from {
+        StartFrom::Beginning => return Ok(None),
+        StartFrom::Unsaid if head.checkpoints.is_empty() => return Ok(None),
+        StartFrom::Unsaid => return Err(refuse_unsaid(head)),
+        StartFrom::Latest => current
+            .iter()
+            .rev()
+            .find(|c| c.kind != SnapshotKind::Savepoint)
+            .map(|c| c.id),
+        StartFrom::Checkpoint(id) => {
+            let newer = current
+                .iter()
+                .any(|c| c.id > id && c.kind != SnapshotKind::Savepoint);
+            if newer && has_exactly_once_sinks && !options.accept_duplicates {
+                return Err(Failure::invalid(format!(
+                    "checkpoint {id} is not the newest: its exactly-once sinks have published what came after it, and \
+                     would again; start with --from latest, or with --from {id} --accept-duplicates"
+                )));
+            }
+            Some(id)
+        }
+    };
+    let Some(wanted) = wanted else { return Ok(None) };
+    let mut candidates: Vec<_> = head.checkpoints.iter().filter(|c| c.id <= wanted).collect();
+    let Some(newest) = candidates.pop().filter(|c| c.id == wanted) else {
+        let kept: Vec<String> = head.checkpoints.iter().map(|c| c.id.to_string()).collect();
+        return Err(Failure::invalid(format!(
+            "there is no decided checkpoint {wanted}; there are: {}",
+            kept.join(", ")
+        )));
+    };
+    let mut damage = match read_manifest(env, storage, &newest.manifest, newest.digest).await {
+        Ok(manifest) => return Ok(Some(manifest)),
+        Err(failure) => failure,
+    };
+    if has_exactly_once_sinks && !options.accept_duplicates {
+        let older = candidates.last().map_or(String::new(), |c| {
+            format!(", --from {} --accept-duplicates", c.id)
+        });
+        damage.kind = ErrorKind::Invalid;
+        return Err(damage.at(format!(
+            "checkpoint {wanted} is damaged, and going back would write again what exactly-once sinks have published \
+             (to go back all the same: --from none{older})"
+        )));
+    }
+    while let Some(older) = candidates.pop() {
+        tracing::error!(%damage, falling_back_to = %older.id, "a checkpoint is damaged");
+        match read_manifest(env, storage, &older.manifest, older.digest).await {
+            Ok(manifest) => return Ok(Some(manifest)),
+            Err(failure) => damage = failure,
+        }
+    }
+    Err(damage)
+}
+
+fn refuse_unsaid(head: &JobHead) -> Failure {
+    let newest = head
+        .checkpoints
+        .last()
+        .map_or_else(String::new, |c| format!(" (the newest is {})", c.id));
+    Failure::invalid(format!(
+        "job {:?} has decided checkpoints{newest}: say --from latest to resume it, or --from none to begin anew (they \
+         are kept)",
+        head.job.as_str()
+    ))
+}
+
+/// Reads and checks a manifest.
+pub(crate) async fn read_manifest(
+    env: &Env,
+    storage: &JobStorage,
+    key: &BlobKey,
+    digest: rivermark_storage::Digest,
+) -> Result<Manifest> {
+    let bytes = retrying(env, 20, || storage.blob.get(key)).await?;
+    Ok(Manifest::decode(key.as_str(), &bytes, Some(digest))?)
+}
+
+fn next_head(
+    env: &Env,
+    job: &JobName,
+    old: Option<JobHead>,
+    from: Option<&Manifest>,
+    options: &StartOptions,
+) -> JobHead {
+    let mut head = old.unwrap_or_else(|| JobHead::new(job.clone(), env.random_u64()));
+    head.generation = Generation(head.generation.0 + 1);
+    // Two starts at once would write the same head, and each would find "its own": the run's number tells them apart.
+    head.run = env.random_u64();
+    head.finished = false;
+    match from {
+        Some(manifest) => head.seed = manifest.seed,
+        None if options.from == StartFrom::Beginning => {
+            head.lineage_start = CheckpointId(head.next_checkpoint.0.saturating_sub(1));
+        }
+        None => {}
+    }
+    head
+}
+
+/// Writes the new generation; of two starts at once, one wins.
+async fn take(env: &Env, storage: &JobStorage, expected: Option<u64>, head: &JobHead) -> Result<u64> {
+    let bytes = Bytes::from(head.encode()?);
+    let mut pause = Duration::from_millis(20);
+    for _ in 0..20 {
+        match storage.cas.compare_and_set(expected, bytes.clone()).await {
+            CasOutcome::Committed { version } => return Ok(version),
+            CasOutcome::Conflict(_) => {
+                return Err(Failure::new(
+                    ErrorKind::Fenced,
+                    format!(
+                        "fenced: another start of job {:?} took generation {}",
+                        head.job.as_str(),
+                        head.generation
+                    ),
+                ));
+            }
+            // The same write again: if it was done after all, it answers "committed".
+            CasOutcome::NotWritten(error) | CasOutcome::Unknown(error) => {
+                tracing::warn!(%error, "taking a generation again");
+                env.sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(5));
+            }
+        }
+    }
+    Err(Failure::new(
+        ErrorKind::Retry,
+        "the store does not answer: no generation could be taken; try again later",
+    ))
+}

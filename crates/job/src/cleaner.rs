@@ -1,0 +1,94 @@
+//! Deletes objects that nobody needs any more, beside the job: failures are tried again, and what is still there at the
+//! end of the run is found by a sweep.
+
+use crate::retry::retrying;
+use crate::storage::JobStorage;
+use rivermark_env::{Env, TaskHandle};
+use rivermark_state::{JobHead, Manifest};
+use rivermark_storage::BlobKey;
+use rivermark_types::CheckpointId;
+use std::collections::{BTreeMap, BTreeSet};
+use tokio::sync::mpsc;
+
+pub(crate) struct Cleaner {
+    env: Env,
+    storage: JobStorage,
+    keys: Option<mpsc::UnboundedSender<Vec<BlobKey>>>,
+    worker: Option<TaskHandle>,
+}
+
+impl Cleaner {
+    pub(crate) fn start(env: &Env, storage: &JobStorage) -> Cleaner {
+        let (keys, mut due) = mpsc::unbounded_channel::<Vec<BlobKey>>();
+        let (worker_env, worker_storage) = (env.clone(), storage.clone());
+        let worker = env.spawn_io("clean", async move {
+            while let Some(keys) = due.recv().await {
+                for key in keys {
+                    delete(&worker_env, &worker_storage, &key).await;
+                }
+            }
+        });
+        Cleaner {
+            env: env.clone(),
+            storage: storage.clone(),
+            keys: Some(keys),
+            worker: Some(worker),
+        }
+    }
+
+    /// Deletes objects some time soon.
+    pub(crate) fn delete(&self, keys: Vec<BlobKey>) {
+        if let (Some(sender), false) = (&self.keys, keys.is_empty()) {
+            let _ = sender.send(keys);
+        }
+    }
+
+    /// Waits until everything asked for is deleted, or given up.
+    pub(crate) async fn finish(&mut self) {
+        self.keys = None;
+        if let Some(worker) = self.worker.take() {
+            worker.join().await;
+        }
+    }
+
+    /// Deletes every object that no listed checkpoint names: what crashed or fenced processes left behind. Only for the
+    /// owner of the newest generation, while nothing of its own is being written.
+    pub(crate) async fn sweep(&self, head: &JobHead, manifests: &BTreeMap<CheckpointId, Manifest>) {
+        let objects = match retrying(&self.env, 5, || self.storage.blob.list("")).await {
+            Ok(objects) => objects,
+            Err(error) => return tracing::warn!(%error, "no sweep: the objects cannot be listed"),
+        };
+        let mut wanted = BTreeSet::new();
+        for checkpoint in &head.checkpoints {
+            wanted.insert(checkpoint.manifest.clone());
+            let manifest = match manifests.get(&checkpoint.id) {
+                Some(manifest) => Ok(manifest.clone()),
+                None => {
+                    crate::claim::read_manifest(
+                        &self.env,
+                        &self.storage,
+                        &checkpoint.manifest,
+                        checkpoint.digest,
+                    )
+                    .await
+                }
+            };
+            match manifest {
+                Ok(manifest) => wanted.extend(manifest.objects.into_iter().map(|object| object.key)),
+                // What a manifest names is unknown: nothing may be deleted.
+                Err(failure) => return tracing::warn!(%failure, "no sweep: a checkpoint cannot be read"),
+            }
+        }
+        for object in objects {
+            if !wanted.contains(&object.key) {
+                delete(&self.env, &self.storage, &object.key).await;
+            }
+        }
+    }
+}
+
+async fn delete(env: &Env, storage: &JobStorage, key: &BlobKey) {
+    if let Err(error) = retrying(env, 8, || storage.blob.delete(key)).await {
+        tracing::warn!(%key, %error, "an object could not be deleted; the next run's sweep finds it");
+    }
+}

@@ -1,0 +1,273 @@
+//! An attempt from its deployment to its end: restore, sources, sinks, and the approach to the final checkpoint.
+
+use crate::attempt::{Ending, RunningAttempt, subtasks};
+use crate::claim::read_manifest;
+use crate::master::{Internal, Master};
+use crate::restore::{Restored, restore};
+use crate::sources::{ReaderOrders, SourceCoordination};
+use rivermark_protocol::coordinator::CkEvent;
+use rivermark_runtime::deploy::{Deployment, Restore};
+use rivermark_runtime::source::{Discovery, SourceEnumerator};
+use rivermark_runtime::{NodeBody, OperatorReport, TaskCommand};
+use rivermark_state::{Manifest, SnapshotReader};
+use rivermark_types::{Attempt, CheckpointId, Failure, NodeId, Result, SnapshotKind, SubtaskId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+impl Master {
+    /// Starts the next attempt from the newest decided checkpoint.
+    pub(crate) async fn deploy(&mut self) -> Result<RunningAttempt> {
+        let number = self.spec.seams.attempt(Attempt(self.last_attempt.0 + 1));
+        self.last_attempt = number;
+        let manifest = self.newest_manifest().await?;
+        self.stats.send_modify(|stats| {
+            stats.generation = self.owned.head.generation;
+            stats.attempt = number;
+            stats.restored_from = manifest.as_ref().map(|manifest| manifest.checkpoint);
+            stats.state = if manifest.is_some() {
+                "restoring"
+            } else {
+                "starting"
+            };
+        });
+        let mut restored = match &manifest {
+            Some(manifest) => restore(
+                &self.program.graph,
+                &self.plan,
+                manifest,
+                self.spec.options.ignore_unclaimed,
+            )?,
+            None => Restored::default(),
+        };
+        let sources = self.sources(&mut restored)?;
+        let (events_sender, events) = mpsc::unbounded_channel();
+        let reader = match &manifest {
+            Some(manifest) => Some(Arc::new(
+                SnapshotReader::open(self.spec.storage.blob.clone(), manifest).await?,
+            )),
+            None => None,
+        };
+        let deployment = Deployment {
+            env: self.env.clone(),
+            job: self.spec.name.clone(),
+            generation: self.generation(),
+            attempt: number,
+            program: self.program.clone(),
+            plan: self.plan.clone(),
+            seed: self.owned.head.seed,
+            mode: self.program.graph.mode.into(),
+            limits: self.spec.limits,
+            restore: reader.map(|reader| Restore {
+                shares: restored.shares,
+                reader,
+            }),
+            snapshots: self.snapshots.clone(),
+            events: events_sender,
+            counters: self.counters.clone(),
+            seams: self.spec.seams.clone(),
+        };
+        let deployed = deployment.start()?;
+        Ok(RunningAttempt::new(
+            number,
+            &self.program.graph,
+            &self.plan,
+            deployed,
+            events,
+            sources,
+        ))
+    }
+
+    /// The checkpoint the next attempt starts from: the newest decided in this process, else what the user chose.
+    async fn newest_manifest(&mut self) -> Result<Option<Manifest>> {
+        let newest = match self.decided_here {
+            Some(id) => Some(id),
+            None => self.start_from,
+        };
+        let Some(id) = newest else { return Ok(None) };
+        if let Some(manifest) = self.manifests.get(&id) {
+            return Ok(Some(manifest.clone()));
+        }
+        let listed = self
+            .owned
+            .head
+            .checkpoints
+            .iter()
+            .find(|checkpoint| checkpoint.id == id);
+        let listed =
+            listed.ok_or_else(|| Failure::bug(format!("checkpoint {id} is not in the job's head")))?;
+        let manifest = read_manifest(&self.env, &self.spec.storage, &listed.manifest, listed.digest).await?;
+        self.manifests.insert(id, manifest.clone());
+        Ok(Some(manifest))
+    }
+
+    fn sources(&self, restored: &mut Restored) -> Result<BTreeMap<NodeId, SourceCoordination>> {
+        let mut sources = BTreeMap::new();
+        for vertex in &self.plan.vertices {
+            if let Some(NodeBody::Source(factory)) = self.program.nodes.get(vertex.head.0 as usize) {
+                let enumerator = factory.enumerator(&self.env)?;
+                let returned = restored.sources.remove(&vertex.head);
+                let source = SourceCoordination::new(enumerator, vertex.parallelism, returned)?;
+                sources.insert(vertex.head, source);
+            }
+        }
+        Ok(sources)
+    }
+
+    /// Every task is open: sources may look for splits.
+    pub(crate) fn start_sources(&mut self, attempt: &mut RunningAttempt) {
+        let number = attempt.number;
+        for (node, source) in &mut attempt.sources {
+            let parallelism = source.readers().end;
+            if !source.needs_discovery() {
+                continue;
+            }
+            let Some(mut enumerator) = source.lend_enumerator() else {
+                continue;
+            };
+            let (answers, node) = (self.internal.0.clone(), *node);
+            self.env.spawn_io("discover", async move {
+                let discovery = enumerator.discover(parallelism).await;
+                let _ = answers.send(Internal::Discovered {
+                    attempt: number,
+                    node,
+                    enumerator,
+                    discovery,
+                });
+            });
+        }
+    }
+
+    pub(crate) fn on_discovered(
+        &mut self,
+        attempt: &mut RunningAttempt,
+        node: NodeId,
+        enumerator: Box<dyn SourceEnumerator>,
+        discovery: Result<Discovery>,
+    ) -> Result<()> {
+        let discovery = discovery?;
+        if let Some(source) = attempt.sources.get_mut(&node) {
+            let orders = source.on_discovery(enumerator, discovery);
+            tell_readers(attempt, node, orders);
+        }
+        self.start_checkpoints(attempt);
+        Ok(())
+    }
+
+    pub(crate) fn on_report(
+        &mut self,
+        attempt: &mut RunningAttempt,
+        subtask: SubtaskId,
+        node: NodeId,
+        report: OperatorReport,
+    ) {
+        match report {
+            OperatorReport::WantsSplits => {
+                if let Some(source) = attempt.sources.get_mut(&node) {
+                    let orders = source.on_wants_splits(subtask.index);
+                    tell_readers(attempt, node, orders);
+                }
+            }
+            OperatorReport::Dry => {
+                if let Some(source) = attempt.sources.get_mut(&node) {
+                    source.on_dry(subtask.index);
+                }
+            }
+            OperatorReport::Sink(phase) => {
+                if let Some(order) = attempt.gate.on_report(node, subtask.index, phase) {
+                    attempt.carry_out(order);
+                }
+            }
+        }
+    }
+
+    /// Checkpoints begin when every task is open, every split known and every sink's gate open.
+    pub(crate) fn start_checkpoints(&mut self, attempt: &mut RunningAttempt) {
+        let known = attempt.sources.values().all(|source| !source.needs_discovery());
+        if attempt.running || !attempt.all_open() || !attempt.gate.is_open() || !known {
+            return;
+        }
+        attempt.running = true;
+        self.moved(|lifecycle| lifecycle.running());
+        self.state("running");
+        let started = CkEvent::AttemptStarted {
+            attempt: attempt.number,
+            subtasks: subtasks(&self.plan).into_iter().collect(),
+            restored: self.decided_here.or(self.start_from),
+            next_id: self.owned.head.next_checkpoint.max(CheckpointId(1)),
+            random: self.env.random_u64(),
+        };
+        self.coordinate(Some(attempt), started);
+    }
+
+    /// All input read, or a stop asked for: the final checkpoint; when it is committed everywhere, the end.
+    pub(crate) fn approach_end(&mut self, attempt: &mut RunningAttempt) {
+        match attempt.ending {
+            Ending::No if attempt.running && (self.stop || attempt.is_dry()) => {
+                if self.final_retry_at.is_some_and(|at| self.env.now() < at) {
+                    return;
+                }
+                self.final_retry_at = None;
+                attempt.ending = Ending::Final;
+                let request = self.next_request();
+                self.coordinate(
+                    Some(attempt),
+                    CkEvent::Requested {
+                        kind: SnapshotKind::Final,
+                        request,
+                    },
+                );
+            }
+            Ending::Committing(checkpoint) if attempt.gate.all_committed(checkpoint) => {
+                attempt.ending = Ending::Ended(checkpoint);
+                attempt.deployed.send_all(&TaskCommand::End);
+            }
+            _ => {}
+        }
+    }
+
+    /// Deletes the job's checkpoints after it has read and committed everything: there is nothing left to resume.
+    pub(crate) async fn forget_checkpoints(&mut self) {
+        let lineage = self.owned.head.lineage_start;
+        let mut head = self.owned.head.clone();
+        head.finished = true;
+        head.checkpoints
+            .retain(|c| c.id <= lineage || c.kind == SnapshotKind::Savepoint);
+        let bytes = match head.encode() {
+            Ok(bytes) => bytes::Bytes::from(bytes),
+            Err(error) => {
+                return tracing::warn!(%error, "the job's head cannot be written; its checkpoints are kept");
+            }
+        };
+        for _ in 0..10 {
+            use rivermark_storage::CasOutcome::*;
+            match self
+                .spec
+                .storage
+                .cas
+                .compare_and_set(Some(self.owned.version), bytes.clone())
+                .await
+            {
+                Committed { version } => {
+                    self.owned.version = version;
+                    self.owned.head = head;
+                    return;
+                }
+                Conflict(_) => {
+                    return tracing::warn!("a newer run has taken over; the checkpoints are its own");
+                }
+                NotWritten(error) | Unknown(error) => {
+                    tracing::debug!(%error, "the end of the job is written again");
+                    self.env.sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+        tracing::warn!("the store does not answer: the finished job's checkpoints are kept");
+    }
+}
+
+fn tell_readers(attempt: &RunningAttempt, node: NodeId, orders: ReaderOrders) {
+    for (reader, event) in orders {
+        attempt.send_event(node, reader, event);
+    }
+}

@@ -1,0 +1,131 @@
+//! What a job is started with, and its start.
+
+use crate::claim::{StartOptions, claim};
+use crate::cleaner::Cleaner;
+use crate::handle::{JobHandle, Request};
+use crate::master::Master;
+use crate::restore::adopt_max_parallelism;
+use crate::stats::JobStats;
+use crate::storage::JobStorage;
+use rivermark_env::Env;
+use rivermark_protocol::coordinator::{CheckpointCoordinator, Completed, CoordinatorConfig};
+use rivermark_protocol::graph::NodeRole;
+use rivermark_protocol::plan::Plan;
+use rivermark_protocol::restart::{JobLifecycle, RestartStrategy};
+use rivermark_runtime::Program;
+use rivermark_runtime::deploy::Limits;
+use rivermark_runtime::metrics::JobCounters;
+use rivermark_runtime::seams::Seams;
+use rivermark_state::{SnapshotWriter, WriterConfig};
+use rivermark_types::{Attempt, JobName, Result};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// A job to start.
+pub struct JobSpec {
+    /// Its name: what its state belongs to.
+    pub name: JobName,
+    /// What runs.
+    pub program: Program,
+    /// Whether neighbouring operators share a task.
+    pub chaining: bool,
+    /// Where its state is kept.
+    pub storage: JobStorage,
+    /// Where it starts from.
+    pub options: StartOptions,
+    /// When checkpoints are taken.
+    pub checkpoints: CoordinatorConfig,
+    /// What follows a failure.
+    pub restarts: RestartStrategy,
+    /// Limits and pace.
+    pub limits: Limits,
+    /// How snapshots are packed.
+    pub writer: WriterConfig,
+    /// Wrappers, in tests.
+    pub seams: Arc<dyn Seams>,
+}
+
+/// Starts a job: takes a generation, reads the checkpoint, plans, and lets the master go. What is wrong with the graph,
+/// the storage or the checkpoint is told here, before anything runs.
+pub async fn start(env: &Env, mut spec: JobSpec) -> Result<JobHandle> {
+    // Before the claim, so that a broken graph does not fence a healthy run.
+    Plan::new(&spec.program.graph, spec.chaining, None)?;
+    let sinks = spec
+        .program
+        .graph
+        .nodes
+        .iter()
+        .any(|node| node.role == NodeRole::Sink && node.exactly_once);
+    let claimed = claim(env, &spec.storage, &spec.name, &spec.options, sinks).await?;
+    let mut manifests = BTreeMap::new();
+    if let Some(manifest) = claimed.from {
+        adopt_max_parallelism(&mut spec.program.graph, &manifest)?;
+        manifests.insert(manifest.checkpoint, manifest);
+    }
+    let plan = Arc::new(Plan::new(&spec.program.graph, spec.chaining, None)?);
+    let counters = Arc::new(JobCounters::new(&spec.program.graph, &plan));
+    let lineage = claimed.owned.head.lineage_start;
+    let completed = claimed.owned.head.checkpoints.iter().filter(|c| c.id > lineage);
+    let completed = completed
+        .map(|c| Completed {
+            checkpoint: c.id,
+            kind: c.kind,
+        })
+        .collect();
+    let start_from = manifests.keys().next().copied();
+
+    let (reports_sender, reports) = mpsc::unbounded_channel();
+    let (snapshots, writer) = SnapshotWriter::spawn(
+        env,
+        spec.storage.blob.clone(),
+        spec.writer.clone(),
+        reports_sender,
+    );
+    let (requests_sender, requests) = mpsc::unbounded_channel::<Request>();
+    let first = JobStats {
+        state: "starting",
+        counters: counters.clone(),
+        ..JobStats::default()
+    };
+    let (stats_sender, stats) = watch::channel(first);
+    let (end_sender, end) = oneshot::channel();
+    let master = Master {
+        env: env.clone(),
+        program: Arc::new(spec.program.clone()),
+        plan,
+        counters,
+        owned: claimed.owned,
+        start_from,
+        decided_here: None,
+        coordinator: CheckpointCoordinator::new(spec.checkpoints.clone(), completed),
+        lifecycle: JobLifecycle::new(spec.restarts.clone()),
+        snapshots,
+        writer: Some(writer),
+        cleaner: Cleaner::start(env, &spec.storage),
+        stats: stats_sender,
+        reports,
+        requests,
+        internal: mpsc::unbounded_channel(),
+        pending: BTreeMap::new(),
+        proposal: None,
+        manifests,
+        waiting: BTreeMap::new(),
+        last_request: 0,
+        last_attempt: Attempt(0),
+        stop: false,
+        cancel: false,
+        final_retry_at: None,
+        fatal: None,
+        spec,
+    };
+    let master = env.spawn_io("job-master", async move {
+        let _ = end_sender.send(master.run().await);
+    });
+    Ok(JobHandle {
+        requests: requests_sender,
+        stats,
+        end,
+        master,
+    })
+}

@@ -1,0 +1,99 @@
+//! What a job tells about itself while it runs.
+
+use rivermark_runtime::metrics::JobCounters;
+use rivermark_types::{Attempt, CheckpointId, Generation, SnapshotKind, Timestamp};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// A decided checkpoint, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointSummary {
+    /// Its id.
+    pub id: CheckpointId,
+    /// Why it was taken.
+    pub kind: SnapshotKind,
+    /// From trigger to decision.
+    pub duration: Duration,
+    /// Bytes stored.
+    pub bytes: u64,
+    /// Rows of keyed state in it.
+    pub rows: u64,
+}
+
+/// A moment of a job's life. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct JobStats {
+    /// What it does now: `starting`, `restoring`, `running`, `restarting`, `stopping`, `finished`, ...
+    pub state: &'static str,
+    /// The process's generation.
+    pub generation: Generation,
+    /// The attempt in it.
+    pub attempt: Attempt,
+    /// Restarts in this process.
+    pub restarts: u32,
+    /// The checkpoint that the attempt started from.
+    pub restored_from: Option<CheckpointId>,
+    /// Checkpoints decided by this process.
+    pub decided: u64,
+    /// Checkpoints given up by this process.
+    pub aborted: u64,
+    /// The newest decided ones, oldest first.
+    pub checkpoints: Vec<CheckpointSummary>,
+    /// Why the last attempt failed.
+    pub last_failure: Option<String>,
+    /// The job's counters.
+    pub counters: Arc<JobCounters>,
+}
+
+/// How many decided checkpoints [`JobStats::checkpoints`] remembers.
+pub(crate) const REMEMBERED: usize = 256;
+
+impl JobStats {
+    /// Records read by all sources so far, rows read again after a restart counted again.
+    pub fn records_in(&self) -> u64 {
+        self.sum_sources(|subtask| subtask.records_in.load(Ordering::Relaxed))
+    }
+
+    /// Rows dropped as late by all operators.
+    pub fn late(&self) -> u64 {
+        self.counters
+            .subtasks
+            .values()
+            .map(|subtask| subtask.late.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// The lowest watermark of the sources.
+    pub fn watermark(&self) -> Option<Timestamp> {
+        let sources = self
+            .counters
+            .sources
+            .iter()
+            .filter_map(|id| self.counters.subtasks.get(id));
+        sources
+            .map(|subtask| Timestamp(subtask.watermark.load(Ordering::Relaxed)))
+            .min()
+    }
+
+    /// Rows that reached the sinks so far.
+    pub fn records_out(&self) -> u64 {
+        let sinks = self
+            .counters
+            .sinks
+            .iter()
+            .filter_map(|id| self.counters.subtasks.get(id));
+        sinks
+            .map(|subtask| subtask.records_in.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    fn sum_sources(&self, count: impl Fn(&rivermark_runtime::metrics::SubtaskCounters) -> u64) -> u64 {
+        let sources = self
+            .counters
+            .sources
+            .iter()
+            .filter_map(|id| self.counters.subtasks.get(id));
+        sources.map(|subtask| count(subtask)).sum()
+    }
+}

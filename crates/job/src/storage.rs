@@ -1,0 +1,82 @@
+//! Where a job keeps its state: objects, and the one decision.
+
+use rivermark_env::Env;
+use rivermark_storage::{Blob, Cas, LocalBlob, LocalCas, MemoryBlob, MemoryCas};
+use rivermark_types::{Failure, JobName, Result};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The storage of one job.
+#[derive(Clone)]
+pub struct JobStorage {
+    /// Its objects.
+    pub blob: Arc<dyn Blob>,
+    /// Its head: the newest decision.
+    pub cas: Arc<dyn Cas>,
+    /// Where it is, for people; `None` in memory, where it dies with the process.
+    pub place: Option<PathBuf>,
+    local: Option<(Arc<LocalBlob>, Arc<LocalCas>)>,
+}
+
+impl JobStorage {
+    /// In memory: restarts inside the process work, a new process starts anew.
+    pub fn in_memory() -> JobStorage {
+        JobStorage {
+            blob: Arc::new(MemoryBlob::new()),
+            cas: Arc::new(MemoryCas::new()),
+            place: None,
+            local: None,
+        }
+    }
+
+    /// In `<dir>/<job name>/`: decisions there, objects in `objects/` below.
+    pub async fn in_dir(env: &Env, dir: &Path, job: &JobName) -> Result<JobStorage> {
+        check_name(job)?;
+        let place = dir.join(job.as_str());
+        let cas = Arc::new(LocalCas::open(env, &place).await?);
+        let blob = Arc::new(LocalBlob::open(env, place.join("objects")).await?);
+        let local = Some((blob.clone(), cas.clone()));
+        Ok(JobStorage {
+            blob,
+            cas,
+            place: Some(place),
+            local,
+        })
+    }
+
+    /// The same storage seen through wrappers (faulty ones, in tests).
+    pub fn wrapped(
+        self,
+        blob: impl FnOnce(Arc<dyn Blob>) -> Arc<dyn Blob>,
+        cas: impl FnOnce(Arc<dyn Cas>) -> Arc<dyn Cas>,
+    ) -> JobStorage {
+        JobStorage {
+            blob: blob(self.blob),
+            cas: cas(self.cas),
+            ..self
+        }
+    }
+
+    /// Removes what crashed writers left half-written. Only for the owner of the newest generation: all other writers
+    /// are fenced, and lose nothing by it.
+    pub async fn sweep_temporaries(&self) -> Result<()> {
+        if let Some((blob, cas)) = &self.local {
+            blob.sweep_temporaries().await?;
+            cas.sweep_temporaries().await?;
+        }
+        Ok(())
+    }
+}
+
+/// A job's name is a directory's name.
+fn check_name(job: &JobName) -> Result<()> {
+    let name = job.as_str();
+    let plain = |c: char| c.is_alphanumeric() || "-_. ".contains(c);
+    if name.is_empty() || name.starts_with('.') || name.len() > 200 || !name.chars().all(plain) {
+        return Err(Failure::invalid(format!(
+            "pipeline.name {name:?} cannot be a directory: use letters, digits, '-', '_', '.' and spaces, not \
+             starting with a dot, at most 200 bytes"
+        )));
+    }
+    Ok(())
+}
