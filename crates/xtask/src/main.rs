@@ -4,7 +4,7 @@
 //! with `--json` as one JSON object a line. Exit codes: 0 all well, 1 something was found or failed, 2 wrong usage.
 //!
 //! - [`tidy`]: the rules about the tree that no compiler checks
-//! - [`test`]: every test there is
+//! - [`mod@test`]: every test there is
 //!
 //! Non-goals: formatting, lints and docs, which `.ci/run` gets from cargo itself.
 
