@@ -208,9 +208,12 @@ impl Witness {
             (
                 AbortReason::Declined { .. },
                 CkEvent::Declined {
-                    checkpoint: declined, ..
+                    attempt,
+                    checkpoint: declined,
+                    subtask,
+                    ..
                 },
-            ) => *declined == checkpoint,
+            ) => *declined == checkpoint && self.is_genuine(*attempt, checkpoint, *subtask),
             (
                 AbortReason::EnumeratorFailed(_),
                 CkEvent::EnumeratorFailed {
