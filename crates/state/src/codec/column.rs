@@ -5,10 +5,12 @@
 //! cannot be traced, or that does not come back from its columns as it was (an option in an option, for one), is
 //! *opaque*: a binary column, each value by itself, that does not evolve.
 
+use super::page;
 use super::sample::samples;
 use crate::StateError;
-use arrow_array::{Array, ArrayRef, LargeBinaryArray};
-use arrow_schema::{DataType, Field, FieldRef};
+use arrow_array::{Array, ArrayRef, LargeBinaryArray, make_array};
+use arrow_data::ArrayData;
+use arrow_schema::{ArrowError, DataType, Field, FieldRef};
 use rivermark_data::Data;
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
@@ -58,7 +60,7 @@ impl<T: Data> ColumnCodec<T> {
     ) -> Result<(FieldRef, ArrayRef), StateError> {
         if let Some(field) = self.traced.get_or_init(trace::<T>) {
             match to_array(field, rows, value_of) {
-                Ok(array) => return Ok((renamed(field, name), array)),
+                Ok(array) => return Ok((field_of(field, name, &array), array)),
                 // The trials did not show it, but this value has no place in the columns: better opaque than not at all.
                 Err(error) => {
                     tracing::warn!(type_name = type_name::<T>(), %error, "values are written as opaque bytes")
@@ -125,20 +127,27 @@ fn trace<T: Data>() -> Option<FieldRef> {
     let fields = Vec::<FieldRef>::from_type::<Item<T>>(options).ok()?;
     let [field] = fields.as_slice() else { return None };
     let trials = samples::<T>(TRIALS);
-    (!trials.is_empty() && survives(field, &trials)).then(|| field.clone())
+    (!trials.is_empty() && matches!(survives(field, &trials), Ok(true))).then(|| field.clone())
 }
 
-fn survives<T: Data>(field: &FieldRef, trials: &[T]) -> bool {
-    let Ok(array) = to_array(field, trials, |value| value) else {
-        return false;
-    };
-    let Ok(back) = from_array::<T>(field, &array) else {
-        return false;
-    };
-    back.len() == trials.len()
-        && trials.iter().zip(&back).all(|(there, back)| {
-            matches!((postcard::to_allocvec(there), postcard::to_allocvec(back)), (Ok(a), Ok(b)) if a == b)
-        })
+/// Whether all trials come back as they were, by the whole way that rows go.
+fn survives<T: Data>(field: &FieldRef, trials: &[T]) -> Result<bool, StateError> {
+    let unreadable = |error: &dyn std::fmt::Display| StateError::Page(error.to_string());
+    let array = to_array(field, trials, |value| value).map_err(|error| unreadable(&error))?;
+    let page =
+        page::write(vec![(field_of(field, ITEM, &array), array)]).map_err(|error| unreadable(&error))?;
+    let mut there = trials.iter().map(postcard::to_allocvec);
+    for batch in page::read(&page)? {
+        let field = &batch.schema_ref().fields()[0];
+        let back = from_array::<T>(field, batch.column(0)).map_err(|error| unreadable(&error))?;
+        for value in &back {
+            match (there.next(), postcard::to_allocvec(value)) {
+                (Some(Ok(there)), Ok(back)) if there == back => {}
+                _ => return Ok(false),
+            }
+        }
+    }
+    Ok(there.next().is_none())
 }
 
 /// A sequence of rows of one field each, as serde_arrow wants it.
@@ -159,10 +168,12 @@ fn to_array<'a, R, T: Data>(
     value_of: fn(&'a R) -> &'a T,
 ) -> Result<ArrayRef, serde_arrow::Error> {
     let arrays = serde_arrow::to_arrow(std::slice::from_ref(field), Column { rows, value_of })?;
-    arrays
-        .into_iter()
-        .next()
-        .ok_or_else(|| serde_arrow::Error::new(serde_arrow::ErrorKind::Custom, "no array was built".into()))
+    let first = arrays.into_iter().next();
+    let built = first.map(|array| nullable_unions(array.to_data()).map(make_array));
+    let failed = |reason: String| serde_arrow::Error::new(serde_arrow::ErrorKind::Custom, reason);
+    built
+        .ok_or_else(|| failed("no array was built".into()))?
+        .map_err(|error| failed(error.to_string()))
 }
 
 fn from_array<T: Data>(field: &FieldRef, array: &ArrayRef) -> Result<Vec<T>, serde_arrow::Error> {
@@ -173,6 +184,44 @@ fn from_array<T: Data>(field: &FieldRef, array: &ArrayRef) -> Result<Vec<T>, ser
 
 fn renamed(field: &FieldRef, name: &str) -> FieldRef {
     Arc::new(field.as_ref().clone().with_name(name))
+}
+
+fn field_of(traced: &FieldRef, name: &str, array: &ArrayRef) -> FieldRef {
+    let field = traced.as_ref().clone().with_name(name);
+    Arc::new(field.with_data_type(array.data_type().clone()))
+}
+
+/// The same data with every nested union field nullable. Arrow counts a variant without content as a null of the union,
+/// and its reader refuses nulls where the schema denies them.
+fn nullable_unions(data: ArrayData) -> Result<ArrayData, ArrowError> {
+    let children = data.child_data().iter().cloned().map(nullable_unions);
+    let children = children.collect::<Result<Vec<_>, _>>()?;
+    let mut types = children.iter().map(|child| child.data_type().clone());
+    let mut relaxed = |field: &FieldRef| {
+        let data_type = types.next().unwrap_or_else(|| field.data_type().clone());
+        let nullable = field.is_nullable() || matches!(data_type, DataType::Union(..));
+        let field = field.as_ref().clone();
+        Arc::new(field.with_data_type(data_type).with_nullable(nullable))
+    };
+    let data_type = match data.data_type() {
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(relaxed).collect()),
+        DataType::List(field) => DataType::List(relaxed(field)),
+        DataType::LargeList(field) => DataType::LargeList(relaxed(field)),
+        DataType::FixedSizeList(field, len) => DataType::FixedSizeList(relaxed(field), *len),
+        DataType::Map(field, sorted) => DataType::Map(relaxed(field), *sorted),
+        DataType::Union(fields, mode) => {
+            let fields = fields.iter().map(|(id, field)| (id, relaxed(field)));
+            DataType::Union(fields.collect(), *mode)
+        }
+        other => other.clone(),
+    };
+    if data_type == *data.data_type() {
+        return Ok(data);
+    }
+    data.into_builder()
+        .data_type(data_type)
+        .child_data(children)
+        .build()
 }
 
 /// Each value by itself. Each is read back at once: a value that cannot be read must fail the checkpoint, not the restore.

@@ -22,6 +22,7 @@ use column::ColumnCodec;
 use rivermark_data::{Data, Key};
 use rivermark_types::{KeyGroup, MaxParallelism};
 use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// About how large a page should be.
@@ -72,6 +73,12 @@ impl<K: Key, V: Data> RowCodec<K, V> {
     /// The rows of a page, perhaps written by an older version of the types. A page holds every row of its key groups,
     /// so some may belong to another subtask.
     pub fn decode(&self, bytes: &[u8]) -> Result<Vec<ImageRow<K, V>>, StateError> {
+        // The Arrow libraries panic on schemas that no writer makes, and a `Deserialize` may on what it does not expect.
+        let decoded = catch_unwind(AssertUnwindSafe(|| self.decode_batches(bytes)));
+        decoded.unwrap_or_else(|_| Err(StateError::Page("reading it panicked".into())))
+    }
+
+    fn decode_batches(&self, bytes: &[u8]) -> Result<Vec<ImageRow<K, V>>, StateError> {
         let mut rows = Vec::new();
         for batch in page::read(bytes)? {
             let groups = primitive::<UInt32Type>(&batch, GROUP)?;

@@ -1,7 +1,7 @@
 //! A page as bytes: one Arrow IPC stream, uncompressed, without dictionaries of its own making.
 //!
-//! The Arrow reader trusts lengths and offsets that a stream names and panics (or allocates without bound) when they
-//! lead outside of it, so [`read`] checks them first. Non-goals: what the columns mean.
+//! The Arrow reader trusts lengths and offsets that a stream names, and allocates without bound when they lead outside of
+//! it, so [`read`] checks them first. Non-goals: what the columns mean.
 
 use crate::StateError;
 use arrow_array::{ArrayRef, RecordBatch};
