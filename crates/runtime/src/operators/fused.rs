@@ -120,8 +120,7 @@ where
     fn push(&self, row: I, stage: &Stage, out: &mut impl FnMut(R::Item)) {
         self.0.push(row, stage, &mut |row| {
             stage.enter(P::STAGES + 1);
-            let mut rows = (self.1)(row).into_iter();
-            while let Some(row) = rows.next() {
+            for row in (self.1)(row) {
                 out(row);
                 if stage.is_failed() {
                     break;

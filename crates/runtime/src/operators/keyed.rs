@@ -44,7 +44,7 @@ impl<T> Timed<T> {
 pub(super) fn no_time(what: &str) -> Failure {
     Failure::invalid(format!(
         "{what} has no event time: give the source a WatermarkStrategy, for example \
-         WatermarkStrategy::bounded_out_of_orderness(Duration::from_secs(5), |row| row.time)"
+         WatermarkStrategy::bounded_out_of_orderness(Duration::from_secs(5)).with_timestamp(|row| row.time)"
     ))
 }
 
