@@ -19,7 +19,8 @@ pub mod watermark;
 
 pub use commit::{CommitNode, CommitOperator};
 pub use memory::{
-    CollectSink, Collected, CollectionSource, DiscardNode, GeneratorSource, PrintSink, endless_sequence, sequence,
+    CollectSink, Collected, CollectionSource, DiscardNode, GeneratorSource, PrintSink, endless_sequence,
+    sequence,
 };
 pub use sink::{Sink, TwoPhaseSink};
 pub use source::{

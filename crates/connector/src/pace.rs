@@ -19,14 +19,24 @@ pub(crate) struct Pace {
 impl Pace {
     /// An allowance that starts empty.
     pub(crate) fn new(rows_per_second: u64, now: Millis) -> Pace {
-        Pace { rows_per_second: rows_per_second.max(1), units: 0, filled: now }
+        Pace {
+            rows_per_second: rows_per_second.max(1),
+            units: 0,
+            filled: now,
+        }
     }
 
     /// How many rows may be emitted now, or when to ask again.
     pub(crate) fn allowed(&mut self, now: Millis) -> Result<usize, Millis> {
         let elapsed = now.since(self.filled).as_millis() as u64;
-        let most = self.rows_per_second.saturating_mul(CATCH_UP.as_millis() as u64).max(1000);
-        self.units = self.units.saturating_add(elapsed.saturating_mul(self.rows_per_second)).min(most);
+        let most = self
+            .rows_per_second
+            .saturating_mul(CATCH_UP.as_millis() as u64)
+            .max(1000);
+        self.units = self
+            .units
+            .saturating_add(elapsed.saturating_mul(self.rows_per_second))
+            .min(most);
         self.filled = now;
         if self.units < 1000 {
             let until_next = (1000 - self.units).div_ceil(self.rows_per_second);

@@ -41,7 +41,10 @@ pub trait TwoPhaseSink: Send + 'static {
     fn write(&mut self, rows: Vec<Self::Row>) -> impl Future<Output = Result<()>> + Send;
 
     /// Makes durable what has been written since the last `prepare`, and closes it.
-    fn prepare(&mut self, checkpoint: CheckpointId) -> impl Future<Output = Result<Vec<Self::Committable>>> + Send;
+    fn prepare(
+        &mut self,
+        checkpoint: CheckpointId,
+    ) -> impl Future<Output = Result<Vec<Self::Committable>>> + Send;
 
     /// Makes prepared rows visible, durably, in this order. Idempotent for each.
     fn commit(&mut self, committables: Vec<Self::Committable>) -> impl Future<Output = Result<()>> + Send;

@@ -15,8 +15,8 @@ use std::fmt::Display;
 
 /// A unit of work of a source. It travels as JSON between enumerator, master, reader and checkpoint, so its fields evolve by
 /// name. Its text names it in errors.
-pub trait Split: Serialize + DeserializeOwned + Display + Clone + Send + 'static {}
-impl<T: Serialize + DeserializeOwned + Display + Clone + Send + 'static> Split for T {}
+pub trait Split: Serialize + DeserializeOwned + Display + Clone + Send + Sync + 'static {}
+impl<T: Serialize + DeserializeOwned + Display + Clone + Send + Sync + 'static> Split for T {}
 
 /// A source as the user has configured it: makes the two sides for every attempt.
 pub trait Source: Send + Sync + 'static {
@@ -155,7 +155,11 @@ enum Positions {
 
 impl<T> Default for ReadRows<T> {
     fn default() -> Self {
-        ReadRows { values: Vec::new(), positions: Positions::From(0), resume: 0 }
+        ReadRows {
+            values: Vec::new(),
+            positions: Positions::From(0),
+            resume: 0,
+        }
     }
 }
 

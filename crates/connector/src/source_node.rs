@@ -20,7 +20,14 @@ impl<S: Source> SourceNode<S> {
     /// A source with its event time. An incomplete strategy fails when the job starts; see [`WatermarkStrategy::check`].
     pub fn new(source: S, strategy: WatermarkStrategy<S::Row>) -> SourceNode<S> {
         let watermark_interval = Duration::from_millis(200);
-        SourceNode { source: Arc::new(source), options: SourceOptions { strategy, rows_per_second: None, watermark_interval } }
+        SourceNode {
+            source: Arc::new(source),
+            options: SourceOptions {
+                strategy,
+                rows_per_second: None,
+                watermark_interval,
+            },
+        }
     }
 
     /// Reads at most so many rows a second, over all subtasks.
@@ -43,13 +50,21 @@ impl<S: Source> SourceNode<S> {
 
 impl<S: Source> SourceFactory for SourceNode<S> {
     fn driver(&self) -> Result<Box<dyn SourceDriver>> {
-        Ok(Box::new(SourceTask::new(self.source.clone(), self.options.clone())))
+        Ok(Box::new(SourceTask::new(
+            self.source.clone(),
+            self.options.clone(),
+        )))
     }
 
     fn enumerator(&self, env: &Env) -> Result<Box<dyn SourceEnumerator>> {
         let found = self.source.enumerator(env)?;
         let (source, strategy) = (self.source.clone(), self.options.strategy.clone());
-        Ok(Box::new(NodeEnumerator { source, strategy, env: env.clone(), inner: found }))
+        Ok(Box::new(NodeEnumerator {
+            source,
+            strategy,
+            env: env.clone(),
+            inner: found,
+        }))
     }
 }
 
@@ -61,31 +76,41 @@ struct NodeEnumerator<S: Source> {
     inner: S::Enumerator,
 }
 
-impl<S: Source> NodeEnumerator<S> {
-    async fn lower_bound(&self, split: &S::Split) -> Result<Option<Timestamp>> {
-        if !self.strategy.has_times() {
-            return Ok(None);
-        }
-        Ok(match self.source.peek(&self.env, split).await? {
-            Peek::Unknown => None,
-            Peek::Empty => Some(Timestamp::MAX),
-            Peek::First(row) => {
-                let times = self.strategy.times(std::slice::from_ref(&row)).unwrap_or_default();
-                Some(self.strategy.watermark_after(&times)).filter(|bound| *bound != Timestamp::MIN)
-            }
-        })
+/// The watermark that a split's unread rows allow; `None` if nobody knows.
+async fn lower_bound<S: Source>(
+    source: &S,
+    strategy: &WatermarkStrategy<S::Row>,
+    env: &Env,
+    split: &S::Split,
+) -> Result<Option<Timestamp>> {
+    if !strategy.has_times() {
+        return Ok(None);
     }
+    Ok(match source.peek(env, split).await? {
+        Peek::Unknown => None,
+        Peek::Empty => Some(Timestamp::MAX),
+        Peek::First(row) => {
+            let times = strategy.times(std::slice::from_ref(&row)).unwrap_or_default();
+            Some(strategy.watermark_after(&times)).filter(|bound| *bound != Timestamp::MIN)
+        }
+    })
+}
 
+impl<S: Source> NodeEnumerator<S> {
     async fn found(&mut self, parallelism: u32) -> Result<Discovery> {
         let found = self.inner.discover(parallelism).await?;
         let mut splits = Vec::with_capacity(found.splits.len());
         for split in found.splits {
-            let lower_bound = self.lower_bound(&split).await?;
-            let split = serde_json::to_value(&split)
-                .map_err(|error| Failure::bug(format!("the split {split} cannot be written as JSON")).caused_by(error))?;
+            let lower_bound = lower_bound(&*self.source, &self.strategy, &self.env, &split).await?;
+            let split = serde_json::to_value(&split).map_err(|error| {
+                Failure::bug(format!("the split {split} cannot be written as JSON")).caused_by(error)
+            })?;
             splits.push(DiscoveredSplit { split, lower_bound });
         }
-        Ok(Discovery { splits, exhausted: found.exhausted })
+        Ok(Discovery {
+            splits,
+            exhausted: found.exhausted,
+        })
     }
 }
 

@@ -107,7 +107,9 @@ impl<S: Source> SourceTask<S> {
     }
 
     fn reader(&mut self) -> Result<&mut S::Reader> {
-        self.reader.as_mut().ok_or_else(|| Failure::bug("a source was used before it was opened"))
+        self.reader
+            .as_mut()
+            .ok_or_else(|| Failure::bug("a source was used before it was opened"))
     }
 
     fn report(&self, report: OperatorReport) {
@@ -159,7 +161,8 @@ impl<S: Source> SourceTask<S> {
             ReadPoll::Done(index) => self.held.retain(|split| split.index != index),
             ReadPoll::Rows(index) => {
                 let held = self.held.iter_mut().find(|split| split.index == index);
-                let held = held.ok_or_else(|| Failure::bug("a reader gave rows of a split that it does not hold"))?;
+                let held =
+                    held.ok_or_else(|| Failure::bug("a reader gave rows of a split that it does not hold"))?;
                 held.position = rows.resume();
                 self.read_from = Some(held.name.clone());
                 let values = rows.take_values();
@@ -236,8 +239,14 @@ impl<S: Source> SourceDriver for SourceTask<S> {
         self.options.strategy.check()?;
         let now = cx.env().now();
         if let Some(rate) = self.options.rows_per_second {
-            let (subtasks, index) = (u64::from(cx.info().parallelism.max(1)), u64::from(cx.info().subtask.index));
-            self.pace = Some(Pace::new(rate / subtasks + u64::from(index < rate % subtasks), now));
+            let (subtasks, index) = (
+                u64::from(cx.info().parallelism.max(1)),
+                u64::from(cx.info().subtask.index),
+            );
+            self.pace = Some(Pace::new(
+                rate / subtasks + u64::from(index < rate % subtasks),
+                now,
+            ));
         }
         // The end is promised anew, after the splits of this attempt.
         if cx.watermark() < Timestamp::MAX {
@@ -272,12 +281,18 @@ impl<S: Source> SourceDriver for SourceTask<S> {
         }
         emitted |= self.tell_watermark(now, at_once, cx);
         self.say_dry();
-        Ok(if emitted { SourcePoll::Emitted } else { SourcePoll::Idle(wait_until) })
+        Ok(if emitted {
+            SourcePoll::Emitted
+        } else {
+            SourcePoll::Idle(wait_until)
+        })
     }
 
     fn on_event(&mut self, event: &OperatorEvent, _cx: &mut Cx<'_>) -> Result<()> {
         match event {
-            OperatorEvent::Assign(assignments) => assignments.iter().try_for_each(|each| self.assign(each.clone())),
+            OperatorEvent::Assign(assignments) => {
+                assignments.iter().try_for_each(|each| self.assign(each.clone()))
+            }
             OperatorEvent::NoMoreSplits => {
                 self.no_more = true;
                 // What is unassigned will not come by this reader.
@@ -296,14 +311,23 @@ impl<S: Source> SourceDriver for SourceTask<S> {
     fn snapshot_lists(&mut self) -> Result<Lists> {
         let entries = self.held.iter().map(|held| {
             let (split, position, watermark) = (held.split.clone(), held.position, held.watermark);
-            serde_json::to_value(SourceAssignment { split, position, watermark })
-                .map_err(|error| Failure::bug("a split cannot be written to the checkpoint").caused_by(error))
+            serde_json::to_value(SourceAssignment {
+                split,
+                position,
+                watermark,
+            })
+            .map_err(|error| Failure::bug("a split cannot be written to the checkpoint").caused_by(error))
         });
-        Ok(Lists::from([(SPLITS.to_owned(), entries.collect::<Result<_>>()?)]))
+        Ok(Lists::from([(
+            SPLITS.to_owned(),
+            entries.collect::<Result<_>>()?,
+        )]))
     }
 
     fn place(&self, row: Option<usize>) -> String {
-        let Some(split) = &self.read_from else { return self.source.name() };
+        let Some(split) = &self.read_from else {
+            return self.source.name();
+        };
         match row.or(Some(0)).and_then(|row| self.rows.position(row)) {
             Some(position) if row.is_some() => format!("{split}, position {position}"),
             Some(first) => format!("{split}, positions {first} to {}", self.rows.resume()),

@@ -16,29 +16,44 @@ pub struct WatermarkStrategy<T> {
 
 impl<T> Clone for WatermarkStrategy<T> {
     fn clone(&self) -> Self {
-        WatermarkStrategy { disorder_ms: self.disorder_ms, times: self.times.clone() }
+        WatermarkStrategy {
+            disorder_ms: self.disorder_ms,
+            times: self.times.clone(),
+        }
     }
 }
 
 impl<T> WatermarkStrategy<T> {
     /// No event time: records have no times, and the only watermark is the one at the end.
     pub fn none() -> WatermarkStrategy<T> {
-        WatermarkStrategy { disorder_ms: None, times: None }
+        WatermarkStrategy {
+            disorder_ms: None,
+            times: None,
+        }
     }
 
     /// Records may be this much older than the newest record of their split; older ones are late.
     pub fn bounded_out_of_orderness(bound: Duration) -> WatermarkStrategy<T> {
         let bound = i64::try_from(bound.as_millis()).unwrap_or(i64::MAX);
-        WatermarkStrategy { disorder_ms: Some(bound), times: None }
+        WatermarkStrategy {
+            disorder_ms: Some(bound),
+            times: None,
+        }
     }
 
     /// The times of a split's records never fall.
     pub fn monotonous() -> WatermarkStrategy<T> {
-        WatermarkStrategy { disorder_ms: Some(0), times: None }
+        WatermarkStrategy {
+            disorder_ms: Some(0),
+            times: None,
+        }
     }
 
     /// Where a record's time is. [`Timestamp::MIN`] means that this record has none.
-    pub fn with_timestamp(mut self, time: impl Fn(&T) -> Timestamp + Send + Sync + 'static) -> WatermarkStrategy<T> {
+    pub fn with_timestamp(
+        mut self,
+        time: impl Fn(&T) -> Timestamp + Send + Sync + 'static,
+    ) -> WatermarkStrategy<T> {
         self.times = Some(Arc::new(move |rows, times| times.extend(rows.iter().map(&time))));
         self
     }
@@ -71,7 +86,9 @@ impl<T> WatermarkStrategy<T> {
         match (self.disorder_ms, times.iter().max()) {
             (Some(disorder), Some(&max)) if max != Timestamp::MIN => {
                 // One record "after all events" must not end the stream.
-                Timestamp(max.0.min(i64::MAX - 1)).plus_ms(disorder.saturating_neg()).plus_ms(-1)
+                Timestamp(max.0.min(i64::MAX - 1))
+                    .plus_ms(disorder.saturating_neg())
+                    .plus_ms(-1)
             }
             _ => Timestamp::MIN,
         }

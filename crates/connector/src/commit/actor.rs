@@ -73,7 +73,12 @@ impl<W: TwoPhaseSink> Actor<W> {
     pub(crate) async fn run(mut self, ancestors: Ancestors) {
         ancestors.gone().await;
         let (reporter, waker, place) = (self.reporter.clone(), self.waker.clone(), self.place.clone());
-        let mut last_word = LastWord { reporter, waker, place, needed: true };
+        let mut last_word = LastWord {
+            reporter,
+            waker,
+            place,
+            needed: true,
+        };
         while let Some(command) = self.commands.recv().await {
             if self.shared.stopped.load(Ordering::Acquire) {
                 break;

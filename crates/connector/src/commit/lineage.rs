@@ -26,7 +26,11 @@ impl Lineage {
         let (gone, alive) = watch::channel(());
         let mut living = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         living.retain(|(_, writer)| writer.has_changed().is_ok());
-        let ancestors = living.iter().filter(|(of, _)| *of < attempt).map(|(_, writer)| writer.clone()).collect();
+        let ancestors = living
+            .iter()
+            .filter(|(of, _)| *of < attempt)
+            .map(|(_, writer)| writer.clone())
+            .collect();
         living.push((attempt, alive));
         (Alive { _gone: gone }, Ancestors(ancestors))
     }

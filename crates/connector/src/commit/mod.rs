@@ -30,7 +30,10 @@ pub struct CommitNode<S: Sink> {
 impl<S: Sink> CommitNode<S> {
     /// A node that writes with this sink. It needs a `uid`: its committables are state.
     pub fn new(sink: S) -> CommitNode<S> {
-        CommitNode { sink: Arc::new(sink), lineage: Lineage::default() }
+        CommitNode {
+            sink: Arc::new(sink),
+            lineage: Lineage::default(),
+        }
     }
 
     /// The sink's name for people.
@@ -41,6 +44,9 @@ impl<S: Sink> CommitNode<S> {
 
 impl<S: Sink> OperatorFactory for CommitNode<S> {
     fn create(&self) -> Result<Box<dyn Operator>> {
-        Ok(Box::new(CommitOperator::new(self.sink.clone(), self.lineage.clone())))
+        Ok(Box::new(CommitOperator::new(
+            self.sink.clone(),
+            self.lineage.clone(),
+        )))
     }
 }

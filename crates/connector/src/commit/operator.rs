@@ -78,11 +78,21 @@ impl<W: TwoPhaseSink> Link<W> {
 
 impl<S: Sink> CommitOperator<S> {
     pub(crate) fn new(sink: Arc<S>, lineage: Lineage) -> CommitOperator<S> {
-        CommitOperator { sink, lineage, link: None, open: false, preparing: None, prepared: None, pending: Vec::new() }
+        CommitOperator {
+            sink,
+            lineage,
+            link: None,
+            open: false,
+            preparing: None,
+            prepared: None,
+            pending: Vec::new(),
+        }
     }
 
     fn link(&mut self) -> Result<&mut Link<S::Writer>> {
-        self.link.as_mut().ok_or_else(|| Failure::bug("a sink was used before it was opened"))
+        self.link
+            .as_mut()
+            .ok_or_else(|| Failure::bug("a sink was used before it was opened"))
     }
 
     /// Takes in what the writer has answered since the last call; fails if the writer did.
@@ -92,12 +102,15 @@ impl<S: Sink> CommitOperator<S> {
             match link.replies.try_recv() {
                 Ok(Reply::Recommitted) => self.pending.retain(|pending| !pending.committing),
                 Ok(Reply::Committed(upto)) => {
-                    self.pending.retain(|pending| !(pending.committing && pending.checkpoint <= upto));
+                    self.pending
+                        .retain(|pending| !(pending.committing && pending.checkpoint <= upto));
                 }
                 Ok(Reply::Prepared(checkpoint, committables)) => {
-                    let entries = committables
-                        .into_iter()
-                        .map(|committable| Pending { checkpoint, committable, committing: false });
+                    let entries = committables.into_iter().map(|committable| Pending {
+                        checkpoint,
+                        committable,
+                        committing: false,
+                    });
                     self.pending.extend(entries);
                     self.prepared = Some(checkpoint);
                 }
@@ -120,7 +133,10 @@ impl<S: Sink> CommitOperator<S> {
 
     /// Starts the commit of everything prepared up to a decided checkpoint.
     fn commit(&mut self, upto: CheckpointId) -> Result<()> {
-        let due = self.pending.iter_mut().filter(|pending| pending.checkpoint <= upto && !pending.committing);
+        let due = self
+            .pending
+            .iter_mut()
+            .filter(|pending| pending.checkpoint <= upto && !pending.committing);
         let committables = due
             .map(|pending| {
                 pending.committing = true;
@@ -131,7 +147,10 @@ impl<S: Sink> CommitOperator<S> {
         Ok(())
     }
 
-    fn restored(&self, entries: Vec<serde_json::Value>) -> Result<Vec<Pending<<S::Writer as TwoPhaseSink>::Committable>>> {
+    fn restored(
+        &self,
+        entries: Vec<serde_json::Value>,
+    ) -> Result<Vec<Pending<<S::Writer as TwoPhaseSink>::Committable>>> {
         let parse = |entry: serde_json::Value| {
             serde_json::from_value(entry).map_err(|error| {
                 Failure::invalid(format!(
@@ -169,8 +188,19 @@ impl<S: Sink> Operator for CommitOperator<S> {
             _alive: alive,
         };
         let task = cx.env().spawn_io(&place, actor.run(ancestors));
-        let mut link = Link { commands, replies, shared, task, failed: false };
-        link.send(Command::Recommit(self.pending.iter().map(|pending| pending.committable.clone()).collect()));
+        let mut link = Link {
+            commands,
+            replies,
+            shared,
+            task,
+            failed: false,
+        };
+        link.send(Command::Recommit(
+            self.pending
+                .iter()
+                .map(|pending| pending.committable.clone())
+                .collect(),
+        ));
         self.link = Some(link);
         Ok(())
     }
@@ -192,7 +222,11 @@ impl<S: Sink> Operator for CommitOperator<S> {
             link.shared.rows.fetch_add(slice.len(), Ordering::AcqRel);
             link.send(Command::Write(slice));
         }
-        Ok(if rows.remaining() == 0 { Flow::Done } else { Flow::More })
+        Ok(if rows.remaining() == 0 {
+            Flow::Done
+        } else {
+            Flow::More
+        })
     }
 
     fn before_barrier(&mut self, barrier: &Barrier, _cx: &mut Cx<'_>) -> Result<Flow> {
@@ -211,12 +245,19 @@ impl<S: Sink> Operator for CommitOperator<S> {
     fn snapshot_lists(&mut self) -> Result<Lists> {
         let entries = self.pending.iter().map(|pending| {
             serde_json::to_value(pending).map_err(|error| {
-                Failure::bug(format!("{}: prepared work cannot be written to the checkpoint", self.sink.name()))
-                    .caused_by(error)
+                Failure::bug(format!(
+                    "{}: prepared work cannot be written to the checkpoint",
+                    self.sink.name()
+                ))
+                .caused_by(error)
             })
         });
         let entries: Vec<_> = entries.collect::<Result<_>>()?;
-        Ok(if entries.is_empty() { Lists::new() } else { Lists::from([(COMMITTABLES.to_owned(), entries)]) })
+        Ok(if entries.is_empty() {
+            Lists::new()
+        } else {
+            Lists::from([(COMMITTABLES.to_owned(), entries)])
+        })
     }
 
     fn on_event(&mut self, event: &OperatorEvent, _cx: &mut Cx<'_>) -> Result<()> {

@@ -42,7 +42,11 @@ impl<T> Clone for Collected<T> {
 
 impl<T> Default for Collected<T> {
     fn default() -> Self {
-        let store = Store { visible: Vec::new(), invisible: BTreeMap::new(), committed: BTreeSet::new() };
+        let store = Store {
+            visible: Vec::new(),
+            invisible: BTreeMap::new(),
+            committed: BTreeSet::new(),
+        };
         Collected(Arc::new(Mutex::new(store)))
     }
 }
@@ -100,7 +104,12 @@ impl<T: Data> Sink for CollectSink<T> {
     }
 
     fn writer(&self, _env: &Env, info: &SubtaskInfo) -> Result<CollectWriter<T>> {
-        Ok(CollectWriter { collected: self.collected.clone(), info: info.clone(), counter: 0, prepared: false })
+        Ok(CollectWriter {
+            collected: self.collected.clone(),
+            info: info.clone(),
+            counter: 0,
+            prepared: false,
+        })
     }
 }
 
@@ -132,7 +141,12 @@ impl<T: Data> TwoPhaseSink for CollectWriter<T> {
             self.counter += 1;
         }
         let transaction = self.transaction();
-        self.collected.store().invisible.entry(transaction).or_default().append(&mut rows);
+        self.collected
+            .store()
+            .invisible
+            .entry(transaction)
+            .or_default()
+            .append(&mut rows);
         Ok(())
     }
 
@@ -162,7 +176,10 @@ impl<T: Data> TwoPhaseSink for CollectWriter<T> {
 
     async fn abort_unlisted(&mut self) -> Result<()> {
         let info = &self.info;
-        self.collected.store().invisible.retain(|transaction, _| transaction.is_of(info));
+        self.collected
+            .store()
+            .invisible
+            .retain(|transaction, _| transaction.is_of(info));
         Ok(())
     }
 }

@@ -1,6 +1,8 @@
 //! A bounded source over a vector, cut into one range a subtask.
 
-use crate::source::{Found, Peek, ReadPoll, ReadRows, ReaderCx, Source, SplitEnumerator, SplitIndex, SplitReader};
+use crate::source::{
+    Found, Peek, ReadPoll, ReadRows, ReaderCx, Source, SplitEnumerator, SplitIndex, SplitReader,
+};
 use rivermark_data::Data;
 use rivermark_env::Env;
 use rivermark_types::{Failure, Result};
@@ -20,7 +22,10 @@ pub struct CollectionSource<T> {
 impl<T: Data> CollectionSource<T> {
     /// These rows, one split a subtask.
     pub fn new(rows: impl IntoIterator<Item = T>) -> CollectionSource<T> {
-        CollectionSource { rows: Arc::new(rows.into_iter().collect()), splits: None }
+        CollectionSource {
+            rows: Arc::new(rows.into_iter().collect()),
+            splits: None,
+        }
     }
 
     /// Cuts the rows into so many splits, whatever the parallelism.
@@ -56,15 +61,25 @@ impl<T: Data> Source for CollectionSource<T> {
     }
 
     fn reader(&self, _cx: ReaderCx) -> Result<CollectionReader<T>> {
-        Ok(CollectionReader { rows: self.rows.clone(), splits: VecDeque::new() })
+        Ok(CollectionReader {
+            rows: self.rows.clone(),
+            splits: VecDeque::new(),
+        })
     }
 
     fn enumerator(&self, _env: &Env) -> Result<RangeEnumerator> {
-        Ok(RangeEnumerator { rows: self.rows.len() as u64, splits: self.splits, found: false })
+        Ok(RangeEnumerator {
+            rows: self.rows.len() as u64,
+            splits: self.splits,
+            found: false,
+        })
     }
 
     async fn peek(&self, _env: &Env, split: &RangeSplit) -> Result<Peek<T>> {
-        let first = self.rows.get(split.start as usize).filter(|_| split.start < split.end);
+        let first = self
+            .rows
+            .get(split.start as usize)
+            .filter(|_| split.start < split.end);
         Ok(first.map_or(Peek::Empty, |row| Peek::First(row.clone())))
     }
 }
@@ -82,10 +97,20 @@ impl SplitEnumerator for RangeEnumerator {
     async fn discover(&mut self, parallelism: u32) -> Result<Found<RangeSplit>> {
         let parts = u64::from(self.splits.unwrap_or(parallelism).max(1));
         let bound = |part: u64| (u128::from(self.rows) * u128::from(part) / u128::from(parts)) as u64;
-        let ranges = (0..parts).map(|part| RangeSplit { start: bound(part), end: bound(part + 1) });
-        let splits = if self.found { Vec::new() } else { ranges.filter(|range| range.start < range.end).collect() };
+        let ranges = (0..parts).map(|part| RangeSplit {
+            start: bound(part),
+            end: bound(part + 1),
+        });
+        let splits = if self.found {
+            Vec::new()
+        } else {
+            ranges.filter(|range| range.start < range.end).collect()
+        };
         self.found = true;
-        Ok(Found { splits, exhausted: true })
+        Ok(Found {
+            splits,
+            exhausted: true,
+        })
     }
 
     fn snapshot(&self) -> Result<Value> {
@@ -94,7 +119,8 @@ impl SplitEnumerator for RangeEnumerator {
 
     fn restore(&mut self, state: Value) -> Result<()> {
         let found = state.as_bool();
-        self.found = found.ok_or_else(|| Failure::invalid(format!("{state} is no state of a collection source")))?;
+        self.found =
+            found.ok_or_else(|| Failure::invalid(format!("{state} is no state of a collection source")))?;
         Ok(())
     }
 }
@@ -121,7 +147,9 @@ impl<T: Data> SplitReader for CollectionReader<T> {
     }
 
     fn next(&mut self, max_rows: usize, out: &mut ReadRows<T>) -> Result<ReadPoll> {
-        let Some((index, split, position)) = self.splits.front_mut() else { return Ok(ReadPoll::Pending) };
+        let Some((index, split, position)) = self.splits.front_mut() else {
+            return Ok(ReadPoll::Pending);
+        };
         let index = *index;
         let start = split.start.saturating_add(*position).min(split.end);
         let end = split.end.min(start.saturating_add(max_rows as u64));

@@ -1,6 +1,8 @@
 //! Rows made from consecutive numbers: bounded or endless. [`crate::SourceNode::rate`] limits how many a second.
 
-use crate::source::{Found, Peek, ReadPoll, ReadRows, ReaderCx, Source, SplitEnumerator, SplitIndex, SplitReader};
+use crate::source::{
+    Found, Peek, ReadPoll, ReadRows, ReaderCx, Source, SplitEnumerator, SplitIndex, SplitReader,
+};
 use rivermark_data::Data;
 use rivermark_env::Env;
 use rivermark_types::{Failure, Result};
@@ -22,12 +24,20 @@ pub struct GeneratorSource<T, F> {
 impl<T: Data, F: Fn(u64) -> T + Clone + Send + Sync + 'static> GeneratorSource<T, F> {
     /// So many rows.
     pub fn bounded(rows: u64, make: F) -> GeneratorSource<T, F> {
-        GeneratorSource { make, rows: Some(rows), row: PhantomData }
+        GeneratorSource {
+            make,
+            rows: Some(rows),
+            row: PhantomData,
+        }
     }
 
     /// Rows without an end.
     pub fn endless(make: F) -> GeneratorSource<T, F> {
-        GeneratorSource { make, rows: None, row: PhantomData }
+        GeneratorSource {
+            make,
+            rows: None,
+            row: PhantomData,
+        }
     }
 }
 
@@ -69,11 +79,18 @@ impl<T: Data, F: Fn(u64) -> T + Clone + Send + Sync + 'static> Source for Genera
     }
 
     fn reader(&self, _cx: ReaderCx) -> Result<GeneratorReader<T, F>> {
-        Ok(GeneratorReader { make: self.make.clone(), splits: VecDeque::new(), row: PhantomData })
+        Ok(GeneratorReader {
+            make: self.make.clone(),
+            splits: VecDeque::new(),
+            row: PhantomData,
+        })
     }
 
     fn enumerator(&self, _env: &Env) -> Result<StrideEnumerator> {
-        Ok(StrideEnumerator { rows: self.rows, found: false })
+        Ok(StrideEnumerator {
+            rows: self.rows,
+            found: false,
+        })
     }
 
     fn reads_many_splits(&self) -> bool {
@@ -81,7 +98,11 @@ impl<T: Data, F: Fn(u64) -> T + Clone + Send + Sync + 'static> Source for Genera
     }
 
     async fn peek(&self, _env: &Env, split: &StrideSplit) -> Result<Peek<T>> {
-        Ok(if split.rows == Some(0) { Peek::Empty } else { Peek::First((self.make)(split.start)) })
+        Ok(if split.rows == Some(0) {
+            Peek::Empty
+        } else {
+            Peek::First((self.make)(split.start))
+        })
     }
 }
 
@@ -104,7 +125,10 @@ impl SplitEnumerator for StrideEnumerator {
         let splits = (0..stride).map(split).filter(|split| split.rows != Some(0));
         let splits = if self.found { Vec::new() } else { splits.collect() };
         self.found = true;
-        Ok(Found { splits, exhausted: true })
+        Ok(Found {
+            splits,
+            exhausted: true,
+        })
     }
 
     fn snapshot(&self) -> Result<Value> {
@@ -113,7 +137,8 @@ impl SplitEnumerator for StrideEnumerator {
 
     fn restore(&mut self, state: Value) -> Result<()> {
         let found = state.as_bool();
-        self.found = found.ok_or_else(|| Failure::invalid(format!("{state} is no state of a generator source")))?;
+        self.found =
+            found.ok_or_else(|| Failure::invalid(format!("{state} is no state of a generator source")))?;
         Ok(())
     }
 }
@@ -135,13 +160,20 @@ impl<T: Data, F: Fn(u64) -> T + 'static> SplitReader for GeneratorReader<T, F> {
     }
 
     fn next(&mut self, max_rows: usize, out: &mut ReadRows<T>) -> Result<ReadPoll> {
-        let Some((index, split, position)) = self.splits.pop_front() else { return Ok(ReadPoll::Pending) };
+        let Some((index, split, position)) = self.splits.pop_front() else {
+            return Ok(ReadPoll::Pending);
+        };
         let most = max_rows as u64;
-        let rows = split.rows.map_or(most, |rows| rows.saturating_sub(position).min(most));
+        let rows = split
+            .rows
+            .map_or(most, |rows| rows.saturating_sub(position).min(most));
         if rows == 0 {
             return Ok(ReadPoll::Done(index));
         }
-        out.fill_consecutive(position, (position..position + rows).map(|i| (self.make)(split.start + i * split.stride)));
+        out.fill_consecutive(
+            position,
+            (position..position + rows).map(|i| (self.make)(split.start + i * split.stride)),
+        );
         self.splits.push_back((index, split, out.resume()));
         Ok(ReadPoll::Rows(index))
     }

@@ -19,7 +19,9 @@ pub struct PrintSink<T> {
 impl<T: Data> PrintSink<T> {
     /// Prints rows as this function writes them.
     pub fn new(format: impl Fn(&T) -> String + Send + Sync + 'static) -> PrintSink<T> {
-        PrintSink { format: Arc::new(format) }
+        PrintSink {
+            format: Arc::new(format),
+        }
     }
 
     /// Prints rows as Rust's `Debug` writes them.
@@ -39,8 +41,15 @@ impl<T: Data> Sink for PrintSink<T> {
     }
 
     fn writer(&self, _env: &Env, info: &SubtaskInfo) -> Result<Printer<T>> {
-        let prefix = if info.parallelism > 1 { format!("{}> ", info.subtask.index) } else { String::new() };
-        Ok(Printer { format: self.format.clone(), prefix })
+        let prefix = if info.parallelism > 1 {
+            format!("{}> ", info.subtask.index)
+        } else {
+            String::new()
+        };
+        Ok(Printer {
+            format: self.format.clone(),
+            prefix,
+        })
     }
 }
 
