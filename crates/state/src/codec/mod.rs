@@ -3,14 +3,16 @@
 //! A page is an Arrow IPC stream with the columns `key_group` (u32), `namespace` (i64), `key` and `value`; it carries
 //! its schema and can be read alone, by any Arrow tool. Layout: [`column`] turns values into an array (traced from the
 //! type, or opaque), `page` turns arrays into bytes and guards the way back, `sample` makes up values to try a type on;
-//! here, rows are sorted and cut into pages. Non-goals: where pages are kept, and what protects their bytes (`object`).
+//! [`batch_rows`] writes records in flight; here, rows are sorted and cut into pages. Non-goals: where pages are kept, and what protects their bytes (`object`).
 
+mod batch;
 mod column;
 mod page;
 mod sample;
 #[cfg(test)]
 mod tests;
 
+pub use batch::batch_rows;
 pub use column::ENCODING_KEY;
 
 use crate::StateError;
