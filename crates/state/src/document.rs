@@ -53,7 +53,10 @@ pub(crate) fn decode<T: DeserializeOwned>(
         )));
     }
     let Format { format } = serde_json::from_slice(body).map_err(|error| damaged(error.to_string()))?;
-    if format == 0 || format > newest {
+    if format == 0 {
+        return Err(damaged("it has no format".into()));
+    }
+    if format > newest {
         return Err(StateError::NewerFormat {
             object: object.to_owned(),
             found: format,

@@ -1,1 +1,568 @@
+//! The writer against a memory store, with faults in front of it where a test wants them; what it wrote is read back.
+
 use super::*;
+use crate::codec::{RowCodec, row_codec};
+use crate::image::{ImageRow, StateId, StateKind};
+use crate::manifest::{Lists, MANIFEST_FORMAT, Manifest, Written};
+use crate::reader::SnapshotReader;
+use rivermark_env::RealEnv;
+use rivermark_storage::{Fault, Faults, Faulty, MemoryBlob, Operation, StorageError};
+use rivermark_types::{Generation, KeyGroup, KeyGroupRange, SnapshotKind, Timestamp, VertexId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
+
+const CHECKPOINT: CheckpointId = CheckpointId(17);
+const PREFIX: &str = "g3/a1/chk-17";
+
+struct World {
+    real: RealEnv,
+    memory: MemoryBlob,
+    handle: SnapshotHandle,
+    reports: mpsc::UnboundedReceiver<PartReport>,
+    codec: Arc<RowCodec<u64, String>>,
+    scratch: Option<tempfile::TempDir>,
+}
+
+impl World {
+    fn new(config: WriterConfig) -> World {
+        World::with_blob(config, |_, memory| Arc::new(memory))
+    }
+
+    fn faulty(
+        config: WriterConfig,
+        plan: impl Fn(Operation) -> Option<Fault> + Send + Sync + 'static,
+    ) -> World {
+        World::with_blob(config, |env, memory| {
+            Arc::new(Faulty::new(Arc::new(memory), Faults::new(env.clone(), plan)))
+        })
+    }
+
+    fn with_blob(config: WriterConfig, blob: impl FnOnce(&Env, MemoryBlob) -> Arc<dyn Blob>) -> World {
+        let real = RealEnv::start().unwrap();
+        let memory = MemoryBlob::new();
+        let (sender, reports) = mpsc::unbounded_channel();
+        let blob = blob(&real.env(), memory.clone());
+        let (handle, _) = SnapshotWriter::spawn(&real.env(), blob, config, sender);
+        World {
+            real,
+            memory,
+            handle,
+            reports,
+            codec: row_codec(),
+            scratch: None,
+        }
+    }
+
+    fn spilling(memory_limit: usize, object_target: usize) -> World {
+        let dir = tempfile::tempdir().unwrap();
+        let mut world = World::new(WriterConfig {
+            memory_limit,
+            object_target,
+            scratch_dir: Some(dir.path().to_owned()),
+            ..WriterConfig::default()
+        });
+        world.scratch = Some(dir);
+        world
+    }
+
+    fn begin(&self, expected: u32) {
+        self.handle.begin(CHECKPOINT, Attempt(1), PREFIX.into(), expected);
+    }
+
+    fn rows(&self, operator: &str, keys: std::ops::Range<u64>) {
+        let rows: Vec<_> = keys.map(row).collect();
+        self.handle.sink(CHECKPOINT).push(ImageChunk {
+            state: Arc::new(state(operator)),
+            rows: rows.len(),
+            bytes: rows.len() * 200,
+            content: Box::new(rows),
+            encoder: self.codec.clone(),
+        });
+    }
+
+    fn done(&self, index: u32) {
+        self.handle.subtask_done(snapshot(index));
+    }
+
+    fn report(&mut self) -> PartReport {
+        self.real.block_on(self.reports.recv()).expect("the writer runs")
+    }
+
+    /// The next report's objects and subtasks.
+    fn sealed(&mut self) -> (Vec<u32>, Vec<ObjectRef>) {
+        match self.report() {
+            PartReport::Sealed {
+                subtasks, objects, ..
+            } => (
+                subtasks.iter().map(|subtask| subtask.subtask.index).collect(),
+                objects,
+            ),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn keys(&self) -> Vec<String> {
+        let entries = self.real.block_on(self.memory.list("")).unwrap();
+        entries.iter().map(|entry| entry.key.to_string()).collect()
+    }
+
+    /// Waits until the writer has taken all messages so far and made the calls that follow from them, by a checkpoint
+    /// of its own that needs a call too.
+    fn settle(&mut self) {
+        let checkpoint = CheckpointId(1_000);
+        self.handle.begin(checkpoint, Attempt(1), "settle/x".into(), 1);
+        self.handle.subtask_done(SubtaskSnapshot {
+            checkpoint,
+            ..snapshot(0)
+        });
+        while !matches!(self.report(), PartReport::Sealed { checkpoint: found, .. } if found == checkpoint) {}
+        self.handle.complete(checkpoint);
+    }
+
+    /// Waits for the last key to go.
+    fn wait_until_empty(&self) {
+        while !self.keys().is_empty() {
+            std::thread::yield_now();
+        }
+    }
+
+    fn read(&self, objects: Vec<ObjectRef>, operator: &str, range: KeyGroupRange) -> BTreeSet<u64> {
+        let manifest = manifest(objects);
+        let (state, operator) = (state(operator), Uid::from(operator));
+        let pages = self.real.block_on(async {
+            let reader = SnapshotReader::open(Arc::new(self.memory.clone()), &manifest)
+                .await
+                .unwrap();
+            reader.load(&operator, range).await.unwrap().take(&state)
+        });
+        let rows = pages
+            .unwrap_or_default()
+            .into_iter()
+            .flat_map(|page| self.codec.decode(&page).unwrap());
+        let mut keys = BTreeSet::new();
+        for found in rows.filter(|found| range.contains(found.group)) {
+            assert_eq!(found, row(found.key));
+            assert!(keys.insert(found.key), "{} is there twice", found.key);
+        }
+        keys
+    }
+}
+
+fn state(operator: &str) -> StateId {
+    StateId {
+        operator: operator.into(),
+        name: "total".into(),
+        kind: StateKind::Value,
+    }
+}
+
+fn row(key: u64) -> ImageRow<u64, String> {
+    ImageRow {
+        group: KeyGroup((key % 128) as u32),
+        namespace: 0,
+        key,
+        value: format!("{key:0>180}"),
+    }
+}
+
+fn snapshot(index: u32) -> SubtaskSnapshot {
+    let subtask = SubtaskId {
+        vertex: VertexId(4),
+        index,
+    };
+    let entry = SubtaskEntry {
+        index,
+        watermark: Timestamp(5),
+        lists: Lists::new(),
+    };
+    SubtaskSnapshot {
+        checkpoint: CHECKPOINT,
+        subtask,
+        attempt: Attempt(1),
+        operators: vec![("count".into(), entry)],
+        rows: 10,
+    }
+}
+
+fn manifest(objects: Vec<ObjectRef>) -> Manifest {
+    Manifest {
+        format: MANIFEST_FORMAT,
+        job: "flights".into(),
+        checkpoint: CHECKPOINT,
+        kind: SnapshotKind::Checkpoint,
+        generation: Generation(3),
+        attempt: Attempt(1),
+        seed: 7,
+        taken_at: Timestamp(0),
+        operators: vec![],
+        sources: vec![],
+        objects,
+        written: Written::default(),
+    }
+}
+
+const ALL: KeyGroupRange = KeyGroupRange { start: 0, end: 128 };
+
+#[test]
+fn all_subtasks_of_a_process_share_one_object_that_restores_by_range() {
+    let mut world = World::new(WriterConfig::default());
+    world.begin(2);
+    world.rows("count", 0..500);
+    world.rows("other", 0..10);
+    world.done(0);
+    world.rows("count", 500..1_000);
+    world.done(1);
+    let (subtasks, objects) = world.sealed();
+    assert_eq!(subtasks, [0, 1]);
+    assert_eq!(objects.len(), 1);
+    assert_eq!(world.keys(), [objects[0].key.to_string()]);
+    assert_eq!(world.read(objects.clone(), "count", ALL), (0..1_000).collect());
+    let part = KeyGroupRange { start: 3, end: 5 };
+    let expected = (0..1_000).filter(|key| (3..5).contains(&(key % 128))).collect();
+    assert_eq!(world.read(objects.clone(), "count", part), expected);
+    assert_eq!(world.read(objects.clone(), "other", ALL), (0..10).collect());
+    assert_eq!(world.read(objects, "nobody", ALL), BTreeSet::new());
+}
+
+#[test]
+fn who_is_in_is_reported_without_the_others_after_a_while() {
+    let mut world = World::new(WriterConfig::default());
+    world.begin(2);
+    world.rows("count", 0..10);
+    world.done(0);
+    let (first, mut objects) = world.sealed();
+    assert_eq!(first, [0]);
+    world.rows("count", 10..20);
+    world.done(1);
+    let (second, more) = world.sealed();
+    assert_eq!(second, [1]);
+    objects.extend(more);
+    assert_eq!(objects.len(), 2);
+    assert_eq!(world.read(objects, "count", ALL), (0..20).collect());
+}
+
+#[test]
+fn a_checkpoint_without_rows_has_no_object() {
+    let mut world = World::new(WriterConfig::default());
+    world.begin(1);
+    world.done(0);
+    assert_eq!(world.sealed(), (vec![0], vec![]));
+    assert!(world.keys().is_empty());
+}
+
+#[test]
+fn a_second_done_and_a_dead_attempt_count_for_nothing() {
+    let mut world = World::new(WriterConfig::default());
+    world.begin(2);
+    world.handle.subtask_done(SubtaskSnapshot {
+        attempt: Attempt(9),
+        ..snapshot(1)
+    });
+    world.done(0);
+    world.done(0);
+    assert_eq!(world.sealed().0, [0], "sealed by time, not because two were in");
+    world.done(1);
+    assert_eq!(world.sealed().0, [1]);
+}
+
+#[test]
+fn a_large_state_is_cut_into_objects_and_spills() {
+    let mut world = World::spilling(4 << 20, 1 << 20);
+    world.begin(1);
+    for start in 0..40u64 {
+        world.rows("count", start * 1_000..(start + 1) * 1_000);
+    }
+    world.done(0);
+    let (_, objects) = world.sealed();
+    assert!(objects.len() > 3, "{} objects", objects.len());
+    assert_eq!(world.read(objects, "count", ALL), (0..40_000).collect());
+    world.handle.complete(CHECKPOINT);
+    world.settle();
+    let left = std::fs::read_dir(world.scratch.as_ref().unwrap().path())
+        .unwrap()
+        .count();
+    assert_eq!(left, 0, "the scratch file is gone");
+}
+
+/// A store whose puts wait until they are let through.
+struct Gated {
+    memory: MemoryBlob,
+    open: tokio::sync::watch::Receiver<bool>,
+}
+
+impl Blob for Gated {
+    fn put<'a>(
+        &'a self,
+        key: &'a BlobKey,
+        bytes: Vec<bytes::Bytes>,
+    ) -> rivermark_env::BoxFuture<'a, Result<(), StorageError>> {
+        Box::pin(async move {
+            let _ = self.open.clone().wait_for(|open| *open).await;
+            self.memory.put(key, bytes).await
+        })
+    }
+    fn get<'a>(
+        &'a self,
+        key: &'a BlobKey,
+    ) -> rivermark_env::BoxFuture<'a, Result<bytes::Bytes, StorageError>> {
+        self.memory.get(key)
+    }
+    fn get_range<'a>(
+        &'a self,
+        key: &'a BlobKey,
+        range: std::ops::Range<u64>,
+    ) -> rivermark_env::BoxFuture<'a, Result<bytes::Bytes, StorageError>> {
+        self.memory.get_range(key, range)
+    }
+    fn list<'a>(
+        &'a self,
+        folder: &'a str,
+    ) -> rivermark_env::BoxFuture<'a, Result<Vec<rivermark_storage::BlobEntry>, StorageError>> {
+        self.memory.list(folder)
+    }
+    fn delete<'a>(&'a self, key: &'a BlobKey) -> rivermark_env::BoxFuture<'a, Result<(), StorageError>> {
+        self.memory.delete(key)
+    }
+}
+
+fn gated(config: WriterConfig) -> (World, tokio::sync::watch::Sender<bool>) {
+    let (gate, open) = tokio::sync::watch::channel(false);
+    let world = World::with_blob(config, |_, memory| Arc::new(Gated { memory, open }));
+    (world, gate)
+}
+
+#[test]
+fn a_store_that_is_away_fills_the_scratch_file_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = WriterConfig {
+        memory_limit: 1 << 20,
+        scratch_dir: Some(dir.path().to_owned()),
+        ..WriterConfig::default()
+    };
+    let (mut world, gate) = gated(config);
+    world.begin(1);
+    for start in 0..40u64 {
+        while !world.handle.has_room() {
+            std::thread::yield_now();
+        }
+        world.rows("count", start * 500..(start + 1) * 500);
+    }
+    let spilled = || {
+        let mut files = std::fs::read_dir(dir.path()).unwrap();
+        files
+            .next()
+            .map_or(0, |file| file.unwrap().metadata().unwrap().len())
+    };
+    while spilled() < 1 << 20 {
+        std::thread::yield_now();
+    }
+    world.done(0);
+    gate.send(true).unwrap();
+    let (_, objects) = world.sealed();
+    assert_eq!(world.read(objects, "count", ALL), (0..20_000).collect());
+}
+
+#[test]
+fn without_any_room_the_checkpoint_is_declined_and_leaves_nothing() {
+    let (mut world, gate) = gated(WriterConfig {
+        memory_limit: 1 << 20,
+        ..WriterConfig::default()
+    });
+    world.begin(1);
+    for start in 0..60u64 {
+        world.rows("count", start * 500..(start + 1) * 500);
+    }
+    match world.report() {
+        PartReport::Declined {
+            checkpoint,
+            attempt,
+            reason,
+        } => {
+            assert_eq!((checkpoint, attempt), (CHECKPOINT, Attempt(1)));
+            assert!(reason.contains("memory"), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
+    world.done(0);
+    gate.send(true).unwrap();
+    world.settle();
+    world.wait_until_empty();
+    assert!(world.handle.has_room());
+}
+
+#[test]
+fn a_scratch_file_that_cannot_be_written_declines() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let config = WriterConfig {
+        memory_limit: 1 << 18,
+        scratch_dir: Some(file.path().join("below a file")),
+        ..WriterConfig::default()
+    };
+    let (mut world, _gate) = gated(config);
+    world.begin(1);
+    world.rows("count", 0..3_000);
+    world.done(0);
+    match world.report() {
+        PartReport::Declined { reason, .. } => assert!(reason.contains("scratch"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_abort_while_an_object_is_under_way_leaves_nothing() {
+    let (mut world, gate) = gated(WriterConfig::default());
+    world.begin(1);
+    world.rows("count", 0..100);
+    world.done(0);
+    world.handle.abort(CHECKPOINT);
+    // Rows that come late, of a walk that runs to its end.
+    world.rows("count", 100..200);
+    world.done(1);
+    gate.send(true).unwrap();
+    world.settle();
+    world.wait_until_empty();
+    assert!(world.handle.has_room());
+}
+
+#[test]
+fn an_abort_after_the_report_deletes_what_was_reported_but_not_after_completion() {
+    for complete in [false, true] {
+        let mut world = World::new(WriterConfig::default());
+        world.begin(1);
+        world.rows("count", 0..100);
+        world.done(0);
+        let (_, objects) = world.sealed();
+        if complete {
+            world.handle.complete(CHECKPOINT);
+        }
+        world.handle.abort(CHECKPOINT);
+        world.settle();
+        if complete {
+            assert_eq!(world.keys(), [objects[0].key.to_string()]);
+        } else {
+            world.wait_until_empty();
+        }
+    }
+}
+
+/// The first calls of some kinds fail as told.
+fn first(faults: &[(Operation, u32, Fault)]) -> impl Fn(Operation) -> Option<Fault> + Send + Sync + 'static {
+    let left: BTreeMap<Operation, (u32, Fault)> = faults
+        .iter()
+        .map(|&(operation, count, fault)| (operation, (count, fault)))
+        .collect();
+    let left = Mutex::new(left);
+    move |operation| {
+        let mut left = left.lock().unwrap();
+        let (count, fault) = left.get_mut(&operation)?;
+        *count = count.checked_sub(1)?;
+        Some(*fault)
+    }
+}
+
+#[test]
+fn passing_trouble_is_overcome() {
+    for fault in [
+        Fault::Failed,
+        Fault::ReplyLost,
+        Fault::Torn { after_polls: 1 },
+        Fault::Duplicated,
+    ] {
+        let mut world = World::faulty(WriterConfig::default(), first(&[(Operation::Put, 3, fault)]));
+        world.begin(1);
+        world.rows("count", 0..100);
+        world.done(0);
+        let (_, objects) = world.sealed();
+        assert_eq!(world.read(objects, "count", ALL), (0..100).collect(), "{fault:?}");
+    }
+}
+
+#[test]
+fn a_put_whose_reply_was_lost_is_deleted_when_the_checkpoint_is_given_up() {
+    let faults = [
+        (Operation::Put, 1_000, Fault::ReplyLost),
+        (Operation::Delete, 2, Fault::Failed),
+    ];
+    let mut world = World::faulty(WriterConfig::default(), first(&faults));
+    world.begin(1);
+    world.rows("count", 0..100);
+    world.done(0);
+    while world.keys().is_empty() {
+        std::thread::yield_now();
+    }
+    world.handle.abort(CHECKPOINT);
+    world.settle();
+    world.wait_until_empty();
+}
+
+#[test]
+fn what_cannot_be_deleted_is_reported() {
+    let mut world = World::faulty(
+        WriterConfig::default(),
+        first(&[(Operation::Delete, 1_000, Fault::Failed)]),
+    );
+    world.begin(1);
+    world.rows("count", 0..100);
+    world.done(0);
+    let (_, objects) = world.sealed();
+    world.handle.abort(CHECKPOINT);
+    assert_eq!(
+        world.report(),
+        PartReport::Orphaned {
+            keys: vec![objects[0].key.clone()]
+        }
+    );
+}
+
+/// Refuses what it is asked to encode, one way or the other.
+struct Broken {
+    panics: bool,
+}
+
+impl crate::image::RowEncoder for Broken {
+    fn encode(
+        &self,
+        _: Vec<Box<dyn std::any::Any + Send>>,
+    ) -> Result<Vec<crate::image::EncodedPage>, String> {
+        assert!(!self.panics, "a bug in Serialize");
+        Err("no such luck".into())
+    }
+}
+
+#[test]
+fn rows_that_cannot_be_encoded_decline_the_checkpoint_and_the_writer_goes_on() {
+    for panics in [false, true] {
+        let mut world = World::new(WriterConfig::default());
+        world.begin(1);
+        world.handle.chunk(
+            CHECKPOINT,
+            ImageChunk {
+                state: Arc::new(state("count")),
+                rows: 1,
+                bytes: 100,
+                content: Box::new(()),
+                encoder: Arc::new(Broken { panics }),
+            },
+        );
+        world.done(0);
+        match world.report() {
+            PartReport::Declined { reason, .. } => assert!(reason.contains("\"total\""), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+        world.settle();
+    }
+}
+
+#[test]
+fn the_end_of_the_last_handle_ends_the_writer() {
+    let real = RealEnv::start().unwrap();
+    let (sender, _reports) = mpsc::unbounded_channel();
+    let blob = Arc::new(MemoryBlob::new());
+    let (handle, task) = SnapshotWriter::spawn(&real.env(), blob, WriterConfig::default(), sender);
+    let mut joined = Box::pin(task.join());
+    let mut idle = Context::from_waker(Waker::noop());
+    assert!(matches!(Future::poll(joined.as_mut(), &mut idle), Poll::Pending));
+    drop(handle);
+    assert_eq!(real.block_on(joined), rivermark_env::TaskExit::Finished);
+}
