@@ -316,6 +316,7 @@ impl Master {
         tracing::warn!(%why, "the final checkpoint failed and is tried again");
         if let Some(attempt) = attempt {
             attempt.ending = Ending::No;
+            self.moved(|lifecycle| lifecycle.running());
             self.final_retry_at = Some(self.env.now().after(Duration::from_millis(200)));
         }
     }

@@ -80,6 +80,8 @@ pub(crate) struct Master {
     /// The manifests of decided checkpoints that are kept, as far as this process knows them.
     pub(crate) manifests: BTreeMap<CheckpointId, Manifest>,
     pub(crate) waiting: BTreeMap<RequestId, oneshot::Sender<Result<CheckpointId>>>,
+    /// Asked for while nothing runs yet.
+    pub(crate) early: Vec<oneshot::Sender<Result<CheckpointId>>>,
     pub(crate) last_request: u64,
     pub(crate) last_attempt: Attempt,
     pub(crate) stop: bool,
@@ -360,10 +362,14 @@ impl Master {
         None
     }
 
-    fn on_request(&mut self, attempt: Option<&mut RunningAttempt>, request: Request) {
+    pub(crate) fn on_request(&mut self, attempt: Option<&mut RunningAttempt>, request: Request) {
         match request {
             Request::Stop => self.stop = true,
             Request::Cancel => self.cancel = true,
+            // Taken as soon as the job runs: a start or a restart is no reason to fail.
+            Request::Checkpoint(answer) if attempt.as_ref().is_none_or(|attempt| !attempt.running) => {
+                self.early.push(answer);
+            }
             Request::Checkpoint(answer) => {
                 let id = self.next_request();
                 self.waiting.insert(id, answer);

@@ -2,6 +2,7 @@
 
 use crate::attempt::{Ending, RunningAttempt, subtasks};
 use crate::claim::read_manifest;
+use crate::handle::Request;
 use crate::master::{Internal, Master};
 use crate::restore::{Restored, restore};
 use crate::sources::{ReaderOrders, SourceCoordination};
@@ -198,6 +199,9 @@ impl Master {
             random: self.env.random_u64(),
         };
         self.coordinate(Some(attempt), started);
+        for answer in std::mem::take(&mut self.early) {
+            self.on_request(Some(attempt), Request::Checkpoint(answer));
+        }
     }
 
     /// All input read, or a stop asked for: the final checkpoint; when it is committed everywhere, the end.
@@ -209,6 +213,7 @@ impl Master {
                 }
                 self.final_retry_at = None;
                 attempt.ending = Ending::Final;
+                self.moved(|lifecycle| lifecycle.stop());
                 let request = self.next_request();
                 self.coordinate(
                     Some(attempt),

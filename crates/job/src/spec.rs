@@ -111,6 +111,7 @@ pub async fn start(env: &Env, mut spec: JobSpec) -> Result<JobHandle> {
         proposal: None,
         manifests,
         waiting: BTreeMap::new(),
+        early: vec![],
         last_request: 0,
         last_attempt: Attempt(0),
         stop: false,
