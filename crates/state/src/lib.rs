@@ -22,7 +22,7 @@ pub mod timers;
 pub mod writer;
 
 pub use backend::{BackendConfig, KeyedBackend};
-pub use codec::{RowCodec, batch_rows, row_codec};
+pub use codec::{RowCodec, batch_rows, check_key_type, row_codec};
 pub use error::StateError;
 pub use handles::{ListState, MapState, ValueState, WindowState};
 pub use head::{CheckpointRef, JobHead};

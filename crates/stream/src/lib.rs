@@ -1,1 +1,34 @@
-//! Placeholder.
+//! The typed DataStream API: a job as streams of Rust values, with Flink's words.
+//!
+//! Layout: [`StreamEnv`] (`env`: sources, and what holds for the whole job), [`DataStream`] (`stream`: what needs no key),
+//! [`KeyedStream`] and [`ConnectedStreams`] (`keyed`), [`WindowedStream`] (`window`), [`StreamSink`] (`sink`), and `draft`,
+//! the graph that all of them write to. What comes out is a `Program`: a graph, and what its nodes and edges are made of.
+//! Non-goals: it runs nothing, and does no I/O.
+
+mod draft;
+mod env;
+mod keyed;
+mod sink;
+mod stream;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+pub use env::StreamEnv;
+pub use keyed::{ConnectedStreams, KeyedStream};
+pub use sink::StreamSink;
+pub use stream::DataStream;
+pub use window::{WindowedStream, WindowedWithLate};
+
+pub use rivermark_connector::{
+    CollectSink, Collected, CollectionSource, DiscardNode, GeneratorSource, PrintSink, SourceNode,
+    WatermarkStrategy, endless_sequence, sequence,
+};
+pub use rivermark_protocol::graph::GuaranteeMode;
+pub use rivermark_runtime::Program;
+pub use rivermark_runtime::operators::{
+    Aggregate, Fold, KeyedOp, KeyedOp2, KeyedOpenCx, Out, Timed, Timer, Tumbling, Window,
+};
+pub use rivermark_state::{Key, ListState, MapState, Timers, ValueState};
+pub use rivermark_types::{Failure, Result, Timestamp};

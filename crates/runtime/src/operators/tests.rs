@@ -9,8 +9,8 @@ use rivermark_data::{Batch, Data, Typed};
 use rivermark_env::{Env, RealEnv};
 use rivermark_state::{BackendConfig, Key, KeyedBackend, RestoredState, Timers, ValueState};
 use rivermark_types::{
-    Attempt, ErrorKind, Failure, Generation, InputId, JobName, MaxParallelism, NodeId, Result, SubtaskId, Timestamp,
-    Uid, VertexId,
+    Attempt, ErrorKind, Failure, Generation, InputId, JobName, MaxParallelism, NodeId, Result, SubtaskId,
+    Timestamp, Uid, VertexId,
 };
 use std::cell::Cell;
 use std::time::Duration;
@@ -36,7 +36,10 @@ fn info() -> SubtaskInfo {
         job: JobName::from("job"),
         generation: Generation(1),
         attempt: Attempt(1),
-        subtask: SubtaskId { vertex: VertexId(0), index: 0 },
+        subtask: SubtaskId {
+            vertex: VertexId(0),
+            index: 0,
+        },
         parallelism: 1,
         max_parallelism: MaxParallelism::default_for(1),
         node: NodeId(0),
@@ -51,10 +54,18 @@ impl<Op: Operator> Stand<Op> {
         let env = real.env();
         let info = info();
         let range = info.max_parallelism.range_of(0, 1);
-        let config =
-            BackendConfig { operator: Uid::from("op"), seed: 7, max_parallelism: info.max_parallelism, range };
+        let config = BackendConfig {
+            operator: Uid::from("op"),
+            seed: 7,
+            max_parallelism: info.max_parallelism,
+            range,
+        };
         let mut backend = KeyedBackend::new(config, RestoredState::default());
-        let reporter = Reporter { subtask: info.subtask, node: info.node, events: mpsc::unbounded_channel().0 };
+        let reporter = Reporter {
+            subtask: info.subtask,
+            node: info.node,
+            events: mpsc::unbounded_channel().0,
+        };
         let mut cx = OpenCx {
             env: &env,
             info: &info,
@@ -132,7 +143,10 @@ impl<Op: Operator> Stand<Op> {
 
 fn timed<T>(rows: impl IntoIterator<Item = (T, i64)>) -> Typed<T> {
     let (values, times): (Vec<T>, Vec<i64>) = rows.into_iter().unzip();
-    Typed { values, times: Some(times.into_iter().map(Timestamp).collect()) }
+    Typed {
+        values,
+        times: Some(times.into_iter().map(Timestamp).collect()),
+    }
 }
 
 fn times<T>(rows: &Typed<T>) -> Vec<i64> {
@@ -145,7 +159,10 @@ fn pipe() -> impl Pipe<u64, Out = u64> {
     let map = Map(Identity, |n: u64| n + 1);
     let filter = Filter(map, |n: &u64| !n.is_multiple_of(3));
     let flat = FlatMap(filter, |n: u64| vec![n; (n % 3) as usize]);
-    TryMap(flat, |n: u64| if n == 100 { Err("a hundred") } else { Ok(n * 10) })
+    TryMap(
+        flat,
+        |n: u64| if n == 100 { Err("a hundred") } else { Ok(n * 10) },
+    )
 }
 
 #[test]
@@ -158,7 +175,10 @@ fn a_fused_run_does_what_its_closures_do_one_after_the_other() {
             .flat_map(|n| vec![((n + 1) * 10, n as i64); ((n + 1) % 3) as usize])
             .collect();
         let rows = stand.taken::<u64>(0);
-        assert_eq!(rows.values.iter().copied().zip(times(&rows)).collect::<Vec<_>>(), expected);
+        assert_eq!(
+            rows.values.iter().copied().zip(times(&rows)).collect::<Vec<_>>(),
+            expected
+        );
     }
 }
 
@@ -173,7 +193,10 @@ fn a_fused_run_without_times_gives_rows_without_times() {
 fn the_closure_that_failed_or_panicked_is_known() {
     let mut stand = Stand::new(FusedOperator::<u64, _>::new(pipe()), 100, 100);
     let failure = stand.rows(0, Typed::untimed(vec![0u64, 99, 0])).unwrap_err();
-    assert_eq!((failure.kind, failure.message.as_str(), stand.stage.get()), (ErrorKind::Data, "a hundred", 4));
+    assert_eq!(
+        (failure.kind, failure.message.as_str(), stand.stage.get()),
+        (ErrorKind::Data, "a hundred", 4)
+    );
 
     let broken = Map(Filter(Identity, |_: &u64| true), |n: u64| 10 / n);
     let mut stand = Stand::new(FusedOperator::<u64, _>::new(broken), 100, 100);
@@ -188,8 +211,16 @@ fn reduce_emits_the_running_value_of_each_key() {
     for (room, slice) in SLICES {
         let reduce = Reduce::new(|sum: &(u8, u64), row: (u8, u64)| (row.0, sum.1 + row.1));
         let mut stand = Stand::new(KeyedOperator::new(|row: &(u8, u64)| row.0, reduce), room, slice);
-        stand.rows(0, Typed::untimed(vec![(1u8, 5u64), (2, 7), (1, 1), (1, 2), (2, 1)])).unwrap();
-        assert_eq!(stand.taken::<(u8, u64)>(0).values, [(1, 5), (2, 7), (1, 6), (1, 8), (2, 8)]);
+        stand
+            .rows(
+                0,
+                Typed::untimed(vec![(1u8, 5u64), (2, 7), (1, 1), (1, 2), (2, 1)]),
+            )
+            .unwrap();
+        assert_eq!(
+            stand.taken::<(u8, u64)>(0).values,
+            [(1, 5), (2, 7), (1, 6), (1, 8), (2, 8)]
+        );
     }
 }
 
@@ -241,23 +272,40 @@ impl KeyedOp<u8, u8, (u8, u64)> for CountThenEmit {
 #[test]
 fn timers_fire_when_the_watermark_passes_them_in_order_of_time() {
     for (room, slice) in SLICES {
-        let mut stand = Stand::new(KeyedOperator::new(|row: &u8| *row, CountThenEmit::default()), room, slice);
-        stand.rows(0, timed([(3u8, 5), (1, 0), (2, 2), (1, 1), (1, 9)])).unwrap();
+        let mut stand = Stand::new(
+            KeyedOperator::new(|row: &u8| *row, CountThenEmit::default()),
+            room,
+            slice,
+        );
+        stand
+            .rows(0, timed([(3u8, 5), (1, 0), (2, 2), (1, 1), (1, 9)]))
+            .unwrap();
         stand.watermark(9);
         assert!(stand.taken::<(u8, u64)>(0).is_empty());
         stand.watermark(12);
         let fired = stand.taken::<(u8, u64)>(0);
-        assert_eq!((times(&fired), fired.values), (vec![10, 12], vec![(1, 3), (2, 1)]), "room {room}, slice {slice}");
+        assert_eq!(
+            (times(&fired), fired.values),
+            (vec![10, 12], vec![(1, 3), (2, 1)]),
+            "room {room}, slice {slice}"
+        );
         stand.rows(0, timed([(1u8, 13)])).unwrap();
         stand.watermark(i64::MAX);
         let fired = stand.taken::<(u8, u64)>(0);
-        assert_eq!((times(&fired), fired.values), (vec![15, 23], vec![(3, 1), (1, 1)]));
+        assert_eq!(
+            (times(&fired), fired.values),
+            (vec![15, 23], vec![(3, 1), (1, 1)])
+        );
     }
 }
 
 #[test]
 fn a_row_without_a_time_says_what_to_add() {
-    let mut stand = Stand::new(KeyedOperator::new(|row: &u8| *row, CountThenEmit::default()), 1, 1);
+    let mut stand = Stand::new(
+        KeyedOperator::new(|row: &u8| *row, CountThenEmit::default()),
+        1,
+        1,
+    );
     let failure = stand.rows(0, Typed::untimed(vec![1u8])).unwrap_err();
     assert_eq!(failure.kind, ErrorKind::Invalid);
     assert!(failure.message.contains("WatermarkStrategy"), "{failure}");
@@ -265,19 +313,39 @@ fn a_row_without_a_time_says_what_to_add() {
 
 fn sums(
     late: LateRows,
-) -> WindowOperator<u8, impl Fn(&(u8, u64)) -> u8, impl Aggregate<u8, Input = (u8, u64), Output = (u8, i64, u64)>> {
+) -> WindowOperator<
+    u8,
+    impl Fn(&(u8, u64)) -> u8,
+    impl Aggregate<u8, Input = (u8, u64), Output = (u8, i64, u64)>,
+> {
     let fold = Fold::new(
         |sum: &mut u64, row: (u8, u64)| *sum += row.1,
         |key: &u8, window: Window, sum| (*key, window.start.0, sum),
     );
-    WindowOperator::new(|row: &(u8, u64)| row.0, Tumbling::of(Duration::from_millis(10)), fold, late)
+    WindowOperator::new(
+        |row: &(u8, u64)| row.0,
+        Tumbling::of(Duration::from_millis(10)),
+        fold,
+        late,
+    )
 }
 
 #[test]
 fn windows_fire_as_a_whole_at_their_last_millisecond() {
     for (room, slice) in SLICES {
         let mut stand = Stand::new(sums(LateRows::Drop), room, slice);
-        stand.rows(0, timed([((1u8, 1u64), 0), ((1, 2), 9), ((2, 4), 5), ((1, 8), 10), ((1, 16), -1)])).unwrap();
+        stand
+            .rows(
+                0,
+                timed([
+                    ((1u8, 1u64), 0),
+                    ((1, 2), 9),
+                    ((2, 4), 5),
+                    ((1, 8), 10),
+                    ((1, 16), -1),
+                ]),
+            )
+            .unwrap();
         stand.watermark(8);
         assert_eq!(stand.taken::<(u8, i64, u64)>(0).values, [(1, -10, 16)]);
         stand.watermark(9);
@@ -316,7 +384,10 @@ fn tumbling_windows_leave_no_gap_and_do_not_overlap() {
     let windows = Tumbling::of(Duration::from_millis(7)).with_offset(Duration::from_millis(3));
     for time in -50..50 {
         let window = windows.window_of(Timestamp(time));
-        assert!(window.start.0 <= time && time < window.end.0, "{time} in {window:?}");
+        assert!(
+            window.start.0 <= time && time < window.end.0,
+            "{time} in {window:?}"
+        );
         assert_eq!((window.start.0 - 3).rem_euclid(7), 0);
         assert_eq!(window.end.0 - window.start.0, 7);
     }
@@ -359,10 +430,25 @@ fn connected_inputs_share_the_state_of_a_key() {
     for (room, slice) in SLICES {
         let join = ConnectOperator::new(|row: &u8| *row, |row: &(u8, String)| row.0, Join::default());
         let mut stand = Stand::new(join, room, slice);
-        stand.rows(1, Typed::untimed(vec![(1u8, "a".to_owned()), (2, "b".to_owned()), (1, "c".to_owned())])).unwrap();
+        stand
+            .rows(
+                1,
+                Typed::untimed(vec![
+                    (1u8, "a".to_owned()),
+                    (2, "b".to_owned()),
+                    (1, "c".to_owned()),
+                ]),
+            )
+            .unwrap();
         stand.rows(0, Typed::untimed(vec![1u8, 2, 3])).unwrap();
         let joined = stand.taken::<(u8, Option<String>)>(0).values;
-        assert_eq!(joined, [(1, Some("c".to_owned())), (2, Some("b".to_owned())), (3, None)]);
-        assert_eq!(stand.rows(2, Typed::untimed(vec![1u8])).unwrap_err().kind, ErrorKind::Bug);
+        assert_eq!(
+            joined,
+            [(1, Some("c".to_owned())), (2, Some("b".to_owned())), (3, None)]
+        );
+        assert_eq!(
+            stand.rows(2, Typed::untimed(vec![1u8])).unwrap_err().kind,
+            ErrorKind::Bug
+        );
     }
 }

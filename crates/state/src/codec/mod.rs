@@ -14,6 +14,7 @@ mod tests;
 
 pub use batch::batch_rows;
 pub use column::ENCODING_KEY;
+pub use sample::check_key_type;
 
 use crate::StateError;
 use crate::image::{EncodedPage, ImageRow, RowEncoder};

@@ -1,9 +1,11 @@
 //! Made-up values of any type, drawn through its own `Deserialize`: what a codec is tried on before it is trusted.
 //!
-//! Layout: [`samples`] asks a type for values; `Draw` answers its questions (which variant, some or none, how long)
+//! Layout: [`samples`] asks a type for values, [`check_key_type`] tries them as keys; `Draw` answers its questions (which variant, some or none, how long)
 //! from a fixed sequence. Non-goals: no coverage is promised, and types that read text in a format of their own (dates,
 //! addresses) give no samples at all.
 
+use rivermark_data::Key;
+use rivermark_types::{KeyError, check_key};
 use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 use std::fmt;
@@ -12,6 +14,8 @@ use std::fmt;
 const DEEP: u32 = 12;
 /// Below this depth a draw gives up.
 const TOO_DEEP: u32 = 64;
+/// How many keys are tried.
+const SAMPLE_KEYS: u32 = 64;
 /// Questions a single draw answers before it gives up.
 const QUESTIONS: u32 = 10_000;
 
@@ -293,4 +297,9 @@ impl<'de> de::VariantAccess<'de> for Variant<'_> {
         let draw = self.draw;
         visitor.visit_map(Fields { draw, fields })
     }
+}
+
+/// Whether values of a type may be keys, as far as made-up ones show it: before there is a record, when a graph is built.
+pub fn check_key_type<K: Key>() -> Result<(), KeyError> {
+    samples::<K>(SAMPLE_KEYS).iter().try_for_each(check_key)
 }
