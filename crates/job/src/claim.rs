@@ -60,6 +60,14 @@ pub(crate) struct Claim {
     pub(crate) from: Option<Manifest>,
 }
 
+/// What a start came to.
+pub(crate) enum Claimed {
+    /// The job is this process's to run.
+    Run(Box<Claim>),
+    /// It was to be resumed, but has read and committed everything: there is nothing left to do.
+    AlreadyFinished,
+}
+
 /// Takes the next generation of a job.
 pub(crate) async fn claim(
     env: &Env,
@@ -67,9 +75,12 @@ pub(crate) async fn claim(
     job: &JobName,
     options: &StartOptions,
     has_exactly_once_sinks: bool,
-) -> Result<Claim> {
+) -> Result<Claimed> {
     let found = retrying(env, 20, || storage.cas.head()).await?;
     let old = found.as_ref().map(|head| parse_head(head, job)).transpose()?;
+    if options.from == StartFrom::Latest && old.as_ref().is_some_and(|old| old.finished) {
+        return Ok(Claimed::AlreadyFinished);
+    }
     let from = match &old {
         Some(old) => choose(env, storage, old, options, has_exactly_once_sinks).await?,
         None => refuse_missing(options)?,
@@ -77,10 +88,10 @@ pub(crate) async fn claim(
     let head = next_head(env, job, old, from.as_ref(), options);
     let version = take(env, storage, found.map(|head| head.version), &head).await?;
     storage.sweep_temporaries().await?;
-    Ok(Claim {
+    Ok(Claimed::Run(Box::new(Claim {
         owned: OwnedHead { version, head },
         from,
-    })
+    })))
 }
 
 fn parse_head(head: &Head, job: &JobName) -> Result<JobHead> {

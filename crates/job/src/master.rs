@@ -95,6 +95,8 @@ pub(crate) struct Master {
 impl Master {
     /// Runs the job to its end and leaves nothing of it running.
     pub(crate) async fn run(mut self) -> Result<JobEnd> {
+        // What crashed runs left behind; nothing of this one is stored yet.
+        self.cleaner.sweep(&self.owned.head, &self.manifests).await;
         let end = self.attempts().await;
         self.state(match &end {
             Ok(JobEnd::Finished) => "finished",

@@ -1,8 +1,8 @@
 //! What a job is started with, and its start.
 
-use crate::claim::{StartOptions, claim};
+use crate::claim::{Claimed, StartOptions, claim};
 use crate::cleaner::Cleaner;
-use crate::handle::{JobHandle, Request};
+use crate::handle::{JobEnd, JobHandle, Request};
 use crate::master::Master;
 use crate::restore::adopt_max_parallelism;
 use crate::stats::JobStats;
@@ -57,7 +57,10 @@ pub async fn start(env: &Env, mut spec: JobSpec) -> Result<JobHandle> {
         .nodes
         .iter()
         .any(|node| node.role == NodeRole::Sink && node.exactly_once);
-    let claimed = claim(env, &spec.storage, &spec.name, &spec.options, sinks).await?;
+    let claimed = match claim(env, &spec.storage, &spec.name, &spec.options, sinks).await? {
+        Claimed::Run(claim) => *claim,
+        Claimed::AlreadyFinished => return Ok(finished(env)),
+    };
     let mut manifests = BTreeMap::new();
     if let Some(manifest) = claimed.from {
         adopt_max_parallelism(&mut spec.program.graph, &manifest)?;
@@ -129,4 +132,22 @@ pub async fn start(env: &Env, mut spec: JobSpec) -> Result<JobHandle> {
         end,
         master,
     })
+}
+
+/// The handle of a job that has nothing left to do.
+fn finished(env: &Env) -> JobHandle {
+    tracing::info!("the job has finished before: there is nothing to resume");
+    let (requests, _) = mpsc::unbounded_channel();
+    let (_, stats) = watch::channel(JobStats {
+        state: "finished",
+        ..JobStats::default()
+    });
+    let (end_sender, end) = oneshot::channel();
+    let _ = end_sender.send(Ok(JobEnd::Finished));
+    JobHandle {
+        requests,
+        stats,
+        end,
+        master: env.spawn_io("job-master", std::future::ready(())),
+    }
 }

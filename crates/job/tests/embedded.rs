@@ -217,3 +217,66 @@ fn a_stopped_job_resumes_in_a_directory_at_another_parallelism() {
     }
     assert_eq!(found(&out), expected(2000));
 }
+
+#[test]
+fn a_finished_job_is_not_run_again_by_a_resume() {
+    let (real, env) = env();
+    let dir = tempfile::tempdir().unwrap();
+    let name = JobName::from("embedded");
+    let out = Collected::default();
+    for _ in 0..2 {
+        let program = program(300, 2, 1_000_000, never(), &out);
+        let end = real.block_on(async {
+            let storage = JobStorage::in_dir(&env, dir.path(), &name).await?;
+            start(&env, spec(program, storage, StartFrom::Latest))
+                .await?
+                .wait()
+                .await
+        });
+        assert_eq!(end.unwrap(), JobEnd::Finished);
+        assert_eq!(found(&out), expected(300));
+    }
+}
+
+#[test]
+fn a_start_must_say_where_from_and_another_jobs_storage_is_refused() {
+    let (real, env) = env();
+    let dir = tempfile::tempdir().unwrap();
+    let name = JobName::from("embedded");
+    let out = Collected::default();
+    let begin = |from: StartFrom, job: &str| {
+        let program = program(2000, 1, 2_000, never(), &out);
+        real.block_on(async {
+            let storage = JobStorage::in_dir(&env, dir.path(), &name).await?;
+            let spec = JobSpec {
+                name: JobName::from(job),
+                ..spec(program, storage, from)
+            };
+            let handle = start(&env, spec).await?;
+            handle.checkpoint_now().await?;
+            handle.cancel();
+            handle.wait().await
+        })
+    };
+    assert!(matches!(
+        begin(StartFrom::Unsaid, "embedded"),
+        Ok(JobEnd::Cancelled(Some(_)))
+    ));
+    let unsaid = begin(StartFrom::Unsaid, "embedded").unwrap_err();
+    assert!(
+        unsaid.message.contains("--from latest") && unsaid.message.contains("--from none"),
+        "{unsaid}"
+    );
+    let other = begin(StartFrom::Latest, "other").unwrap_err();
+    assert!(
+        other.message.contains("\"embedded\"") && other.message.contains("\"other\""),
+        "{other}"
+    );
+    let missing = begin(
+        StartFrom::Checkpoint(rivermark_types::CheckpointId(999)),
+        "embedded",
+    )
+    .unwrap_err();
+    assert!(missing.message.contains("999"), "{missing}");
+    assert!(begin(StartFrom::Beginning, "embedded").is_ok());
+}
