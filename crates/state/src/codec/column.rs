@@ -16,9 +16,10 @@ use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 use serde_arrow::schema::{SchemaLike, TracingOptions};
 use serde_arrow::utils::{Item, Items};
-use std::any::type_name;
+use std::any::{TypeId, type_name};
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The metadata key of an opaque column; its value names the encoding.
 pub const ENCODING_KEY: &str = "rivermark.encoding";
@@ -29,8 +30,6 @@ const TRIALS: u32 = 64;
 
 /// Writes and reads columns of `T`.
 pub(super) struct ColumnCodec<T> {
-    /// How `T` is traced, or `None` if it is opaque; found at the first use.
-    traced: OnceLock<Option<FieldRef>>,
     values: PhantomData<fn() -> T>,
 }
 
@@ -45,10 +44,7 @@ enum Opaque {
 
 impl<T: Data> ColumnCodec<T> {
     pub(super) fn new() -> Self {
-        ColumnCodec {
-            traced: OnceLock::new(),
-            values: PhantomData,
-        }
+        ColumnCodec { values: PhantomData }
     }
 
     /// The values as an array, and its field under `name`.
@@ -58,9 +54,9 @@ impl<T: Data> ColumnCodec<T> {
         rows: &'a [R],
         value_of: fn(&'a R) -> &'a T,
     ) -> Result<(FieldRef, ArrayRef), StateError> {
-        if let Some(field) = self.traced.get_or_init(trace::<T>) {
-            match to_array(field, rows, value_of) {
-                Ok(array) => return Ok((field_of(field, name, &array), array)),
+        if let Some(field) = traced::<T>() {
+            match to_array(&field, rows, value_of) {
+                Ok(array) => return Ok((field_of(&field, name, &array), array)),
                 // The trials did not show it, but this value has no place in the columns: better opaque than not at all.
                 Err(error) => {
                     tracing::warn!(type_name = type_name::<T>(), %error, "values are written as opaque bytes")
@@ -113,8 +109,23 @@ impl<T: Data> ColumnCodec<T> {
     /// Whether values are written as bytes that only this type can read.
     #[cfg(test)]
     pub(super) fn is_opaque(&self) -> bool {
-        self.traced.get_or_init(trace::<T>).is_none()
+        traced::<T>().is_none()
     }
+}
+
+/// How types are traced, or `None` for the opaque ones. It costs about a millisecond a type and is always the same, so a
+/// process does it once.
+static TRACED: Mutex<BTreeMap<TypeId, Option<FieldRef>>> = Mutex::new(BTreeMap::new());
+
+/// What [`trace`] says of `T`.
+fn traced<T: Data>() -> Option<FieldRef> {
+    let known = || TRACED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(field) = known().get(&TypeId::of::<T>()) {
+        return field.clone();
+    }
+    let field = trace::<T>();
+    known().insert(TypeId::of::<T>(), field.clone());
+    field
 }
 
 /// The field of `T` named [`ITEM`], if `T` can be traced and every trial comes back as it went in.

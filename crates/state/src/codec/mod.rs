@@ -1,9 +1,10 @@
 //! Rows to Arrow pages and back: the snapshot format's inside.
 //!
 //! A page is an Arrow IPC stream with the columns `key_group` (u32), `namespace` (i64), `key` and `value`; it carries
-//! its schema and can be read alone, by any Arrow tool. Layout: [`column`] turns values into an array (traced from the
+//! its schema and can be read alone, by any Arrow tool. Layout: `column` turns values into an array (traced from the
 //! type, or opaque), `page` turns arrays into bytes and guards the way back, `sample` makes up values to try a type on;
-//! [`batch_rows`] writes records in flight; here, rows are sorted and cut into pages. Non-goals: where pages are kept, and what protects their bytes (`object`).
+//! [`batch_rows`] writes records in flight; here, rows are sorted and cut into pages. Non-goals: where pages are kept, and
+//! what protects their bytes (`object`).
 
 mod batch;
 mod column;
@@ -38,7 +39,7 @@ const NAMESPACE: &str = "namespace";
 const KEY: &str = "key";
 const VALUE: &str = "value";
 
-/// Encodes and decodes the rows of one state. Make one per state and keep it: it finds out once what its types look like.
+/// Encodes and decodes the rows of one state.
 pub struct RowCodec<K, V> {
     keys: ColumnCodec<K>,
     values: ColumnCodec<V>,

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LAST_WAIT: Duration = Duration::from_secs(10);
 /// How often a deletion is tried before the keys are reported.
-const DELETE_TRIES: u32 = 8;
+const DELETE_TRIES: u32 = 6;
 
 pub(super) struct Actor {
     env: Env,
