@@ -1,1 +1,23 @@
-//! Placeholder.
+//! Rivermark: stateful stream processing whose results survive failures: what a job has read counts once, whatever
+//! crashes in between.
+//!
+//! A job is a program with a `main` of one line, [`run`] (or [`run_with`], with options of its own); [`prelude`] has what
+//! it needs. `cargo run --release --example flights` shows a job, kills it and compares.
+//!
+//! Layout: [`entry`] (a job's `main`), `options` (its command line), `launch` (from settings to a job that can be started),
+//! [`local`] (a job inside another program: tests), `progress`, `console` and `log` (what a person sees), [`announce`] (what
+//! a program that watches sees), [`wording`] (numbers for people).
+//! Non-goals: everything a job does; the crates below do it.
+
+pub mod announce;
+mod console;
+pub mod entry;
+mod launch;
+pub mod local;
+mod log;
+mod options;
+pub mod prelude;
+mod progress;
+pub mod wording;
+
+pub use entry::{run, run_with};

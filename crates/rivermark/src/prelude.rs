@@ -1,0 +1,5 @@
+//! What a job needs: `use rivermark::prelude::*;`.
+
+pub use crate::local::Embedded;
+pub use rivermark_stream::*;
+pub use std::time::Duration;

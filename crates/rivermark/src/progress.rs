@@ -1,0 +1,308 @@
+//! What a person sees while a job runs: in a terminal one line that changes, elsewhere a plain line now and then; at the
+//! end one line that sums up.
+//!
+//! Layout: [`Progress`] (an I/O task that watches the job's statistics), `Snapshot` and its sentences (pure).
+//! Non-goals: logging, and anything a program would read (see [`crate::announce`]).
+
+use crate::console::Console;
+use crate::wording::{count, date, size, span};
+use rivermark_env::Env;
+use rivermark_job::{CheckpointSummary, JobControl, JobStats};
+use rivermark_types::{CheckpointId, Millis};
+use std::time::Duration;
+
+/// How often the line changes.
+const REFRESH: Duration = Duration::from_millis(200);
+/// How often a plain line comes.
+const PLAIN_EVERY: Duration = Duration::from_secs(5);
+/// Rates are those of about the last second.
+const RATE_OVER: Duration = Duration::from_secs(1);
+
+/// How much is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Manner {
+    /// One line that changes, instead of plain ones.
+    pub(crate) live: bool,
+    /// Colours.
+    pub(crate) colours: bool,
+    /// Decided checkpoints get a line each.
+    pub(crate) checkpoints: bool,
+}
+
+/// Watches a job.
+pub(crate) struct Progress {
+    env: Env,
+    console: Console,
+    manner: Manner,
+    started: Millis,
+    /// Readings of the last second, oldest first.
+    readings: Vec<(Millis, u64, u64)>,
+    told_at: Millis,
+    restarts: u32,
+    checkpoint: Option<(CheckpointId, Millis)>,
+}
+
+impl Progress {
+    pub(crate) fn new(env: &Env, console: Console, manner: Manner) -> Progress {
+        let now = env.now();
+        Progress {
+            env: env.clone(),
+            console,
+            manner,
+            started: now,
+            readings: vec![(now, 0, 0)],
+            told_at: now,
+            restarts: 0,
+            checkpoint: None,
+        }
+    }
+
+    /// Tells until it is aborted.
+    pub(crate) async fn run(mut self, control: JobControl) {
+        loop {
+            self.tell(&control.stats());
+            self.env.sleep(REFRESH).await;
+        }
+    }
+
+    fn tell(&mut self, stats: &JobStats) {
+        let now = self.env.now();
+        self.tell_events(stats, now);
+        let snapshot = self.snapshot(stats, now);
+        if self.manner.live {
+            self.console.live(&snapshot.live(self.manner.colours));
+        } else if now.since(self.told_at) >= PLAIN_EVERY {
+            self.told_at = now;
+            self.console.line(&snapshot.plain());
+        }
+    }
+
+    fn tell_events(&mut self, stats: &JobStats, now: Millis) {
+        if stats.restarts > self.restarts {
+            self.restarts = stats.restarts;
+            self.console.line(&restart_line(stats));
+        }
+        let told = self.checkpoint.map(|(id, _)| id);
+        for summary in stats
+            .checkpoints
+            .iter()
+            .filter(|summary| told.is_none_or(|told| summary.id > told))
+        {
+            if self.manner.checkpoints {
+                self.console.line(&checkpoint_line(summary));
+            }
+            self.checkpoint = Some((summary.id, now));
+        }
+    }
+
+    fn snapshot<'a>(&mut self, stats: &'a JobStats, now: Millis) -> Snapshot<'a> {
+        let (read, written) = (stats.records_in(), stats.records_out());
+        self.readings.push((now, read, written));
+        // One reading from before the span is kept: the difference to it is the rate.
+        while self
+            .readings
+            .get(1)
+            .is_some_and(|(at, ..)| now.since(*at) >= RATE_OVER)
+        {
+            self.readings.remove(0);
+        }
+        let (since, read_then, written_then) = self.readings[0];
+        Snapshot {
+            stats,
+            elapsed: now.since(self.started),
+            read_rate: rate(read.saturating_sub(read_then), now.since(since)),
+            written_rate: rate(written.saturating_sub(written_then), now.since(since)),
+            checkpoint: stats
+                .checkpoints
+                .last()
+                .zip(self.checkpoint.map(|(_, at)| now.since(at))),
+        }
+    }
+}
+
+/// A job at one moment, ready to be told.
+struct Snapshot<'a> {
+    stats: &'a JobStats,
+    elapsed: Duration,
+    read_rate: u64,
+    written_rate: u64,
+    /// The newest decided one, and how long ago it was.
+    checkpoint: Option<(&'a CheckpointSummary, Duration)>,
+}
+
+impl Snapshot<'_> {
+    fn live(&self, colours: bool) -> String {
+        let (bold, dim, end) = if colours {
+            ("\x1b[1m", "\x1b[2m", "\x1b[0m")
+        } else {
+            ("", "", "")
+        };
+        let sep = format!(" {dim}|{end} ");
+        [format!("{bold}{}{end} {}", self.stats.state, span(self.elapsed))]
+            .into_iter()
+            .chain(self.parts())
+            .collect::<Vec<_>>()
+            .join(&sep)
+    }
+
+    fn plain(&self) -> String {
+        let first = format!("{} for {}", self.stats.state, span(self.elapsed));
+        [first]
+            .into_iter()
+            .chain(self.parts())
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    fn parts(&self) -> Vec<String> {
+        let mut parts = vec![
+            format!("in {}/s", count(self.read_rate)),
+            format!("out {}/s", count(self.written_rate)),
+        ];
+        if let Some(watermark) = self.stats.watermark() {
+            parts.push(format!("watermark {}", date(watermark)));
+        }
+        if let Some((summary, age)) = &self.checkpoint {
+            parts.push(format!(
+                "checkpoint {} {} {} ago",
+                summary.id,
+                size(summary.bytes),
+                span(*age)
+            ));
+        }
+        if self.stats.restarts > 0 {
+            parts.push(format!("restarts {}", self.stats.restarts));
+        }
+        parts
+    }
+}
+
+/// The job's last line.
+pub(crate) fn summary(stats: &JobStats, elapsed: Duration) -> String {
+    let read = stats.records_in();
+    let mut text = format!(
+        "{} records in {} ({}/s), {} out, {} late",
+        count(read),
+        span(elapsed),
+        count(rate(read, elapsed)),
+        count(stats.records_out()),
+        count(stats.late())
+    );
+    if stats.decided > 0 {
+        text += &format!(", {} checkpoints", count(stats.decided));
+    }
+    if stats.restarts > 0 {
+        text += &format!(", {} restarts", count(stats.restarts.into()));
+    }
+    text
+}
+
+fn restart_line(stats: &JobStats) -> String {
+    let why = stats.last_failure.as_deref().unwrap_or("an attempt ended");
+    format!("restart {}: {}", stats.restarts, why.replace('\n', "; "))
+}
+
+fn checkpoint_line(summary: &CheckpointSummary) -> String {
+    let CheckpointSummary {
+        id,
+        bytes,
+        rows,
+        duration,
+        ..
+    } = summary;
+    format!(
+        "checkpoint {id}: {} rows, {} in {}",
+        count(*rows),
+        size(*bytes),
+        span(*duration)
+    )
+}
+
+fn rate(records: u64, over: Duration) -> u64 {
+    match over.as_millis() as u64 {
+        0 => 0,
+        ms => records.saturating_mul(1000) / ms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::console::tests::Kept;
+    use rivermark_env::RealEnv;
+    use rivermark_types::SnapshotKind;
+
+    const PLAIN: Manner = Manner {
+        live: false,
+        colours: false,
+        checkpoints: true,
+    };
+
+    fn decided(id: u64) -> CheckpointSummary {
+        let duration = Duration::from_millis(12);
+        CheckpointSummary {
+            id: CheckpointId(id),
+            kind: SnapshotKind::Checkpoint,
+            duration,
+            bytes: 41_000,
+            rows: 1234,
+        }
+    }
+
+    #[test]
+    fn the_live_line_has_the_newest_checkpoint_and_restarts() {
+        let stats = JobStats {
+            state: "running",
+            restarts: 2,
+            ..JobStats::default()
+        };
+        let newest = decided(17);
+        let snapshot = Snapshot {
+            stats: &stats,
+            elapsed: Duration::from_millis(3200),
+            read_rate: 84_000,
+            written_rate: 12,
+            checkpoint: Some((&newest, Duration::from_millis(150))),
+        };
+        let expected = "running 3.2 s | in 84,000/s | out 12/s | checkpoint 17 41 KB 150 ms ago | restarts 2";
+        assert_eq!(snapshot.live(false), expected);
+        assert!(snapshot.live(true).starts_with("\x1b[1mrunning\x1b[0m"));
+        assert!(
+            snapshot
+                .plain()
+                .starts_with("running for 3.2 s, in 84,000/s, out 12/s, checkpoint 17")
+        );
+    }
+
+    #[test]
+    fn every_checkpoint_and_restart_is_told_once() {
+        let env = RealEnv::start().unwrap().env();
+        let (kept, console) = Kept::console();
+        let mut progress = Progress::new(&env, console, PLAIN);
+        let mut stats = JobStats {
+            state: "running",
+            ..JobStats::default()
+        };
+        progress.tell(&stats);
+        stats.checkpoints.push(decided(1));
+        progress.tell(&stats);
+        progress.tell(&stats);
+        stats.restarts = 1;
+        stats.last_failure = Some("map/1: no\nnumber".into());
+        stats.checkpoints.push(decided(2));
+        progress.tell(&stats);
+        let lines = "checkpoint 1: 1,234 rows, 41 KB in 12 ms\nrestart 1: map/1: no; number\n\
+                     checkpoint 2: 1,234 rows, 41 KB in 12 ms\n";
+        assert_eq!(kept.text(), lines);
+    }
+
+    #[test]
+    fn the_summary_counts() {
+        let stats = JobStats {
+            decided: 3,
+            ..JobStats::default()
+        };
+        let text = summary(&stats, Duration::from_secs(4));
+        assert_eq!(text, "0 records in 4.0 s (0/s), 0 out, 0 late, 3 checkpoints");
+    }
+}
