@@ -98,21 +98,8 @@ impl TaskPlan {
             if let (Some(uid), true) = (&plan.info.uid, self.restore.is_some()) {
                 self.seams.restore(uid, &mut plan.lists, &mut keyed);
             }
-            let mut backend = plan.backend(self.seed, keyed);
-            let restored = self.restore.is_some();
-            // A user's `open` may panic; that fails the attempt, not the slot.
-            let opened = catch_unwind(AssertUnwindSafe(|| {
-                plan.open(env, waker, restored, &mut backend, &self.events)
-            }));
-            let body = opened.unwrap_or_else(|panic| {
-                Err(Failure::bug(format!(
-                    "{} panicked while opening: {}",
-                    plan.info.name,
-                    panic_message(&*panic)
-                )))
-            })?;
-            let floor = plan.watermark;
-            nodes.push(ChainNode::new(plan.info, body, backend, plan.targets, floor));
+            let restored = self.restore.is_some().then_some(keyed);
+            nodes.push(plan.build(env, waker, self.seed, restored, &self.events)?);
         }
         let outboxes = self
             .outputs
@@ -148,6 +135,38 @@ impl TaskPlan {
 }
 
 impl NodePlan {
+    /// Makes the operator and opens it on what a snapshot has for it; `None` on a fresh start. Public for tests of a single
+    /// operator: no operator comes to life in any other way.
+    pub fn build(
+        mut self,
+        env: &Env,
+        waker: &SlotWaker,
+        seed: u64,
+        restored: Option<RestoredState>,
+        events: &mpsc::UnboundedSender<TaskEvent>,
+    ) -> Result<ChainNode> {
+        let is_restored = restored.is_some();
+        let mut backend = self.backend(seed, restored.unwrap_or_default());
+        // A user's `open` may panic; that fails the attempt, not the slot.
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            self.open(env, waker, is_restored, &mut backend, events)
+        }));
+        let body = opened.unwrap_or_else(|panic| {
+            Err(Failure::bug(format!(
+                "{} panicked while opening: {}",
+                self.info.name,
+                panic_message(&*panic)
+            )))
+        })?;
+        Ok(ChainNode::new(
+            self.info,
+            body,
+            backend,
+            self.targets,
+            self.watermark,
+        ))
+    }
+
     fn backend(&self, seed: u64, restored: RestoredState) -> Option<KeyedBackend> {
         let operator = self.info.uid.clone().filter(|_| self.keyed)?;
         let range = self
