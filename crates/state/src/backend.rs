@@ -52,12 +52,20 @@ struct Declared<K, V> {
 impl KeyedBackend {
     /// A backend without tables yet, and what the snapshot has for it.
     pub fn new(config: BackendConfig, restored: RestoredState) -> KeyedBackend {
-        KeyedBackend { config, restored, names: BTreeSet::new(), tables: Vec::new() }
+        KeyedBackend {
+            config,
+            restored,
+            names: BTreeSet::new(),
+            tables: Vec::new(),
+        }
     }
 
     /// How keys are hashed here.
     pub fn keys(&self) -> KeySpace {
-        KeySpace { seed: self.config.seed, groups: self.config.max_parallelism }
+        KeySpace {
+            seed: self.config.seed,
+            groups: self.config.max_parallelism,
+        }
     }
 
     /// Declares one value a key.
@@ -84,7 +92,7 @@ impl KeyedBackend {
         let mut timers = TimerQueue::new(declared.origin, self.keys());
         declared.rows.into_iter().for_each(|row| timers.restore(row));
         let side = self.keep(&Handle::new(timers));
-        Ok(Timers(side))
+        Ok(Timers(Some(side)))
     }
 
     /// Declares one accumulator a window and key.
@@ -129,9 +137,16 @@ impl KeyedBackend {
     ) -> Result<Declared<K, V>, StateError> {
         let operator = || self.config.operator.to_string();
         if !self.names.insert(name.to_owned()) {
-            return Err(StateError::DeclaredTwice { operator: operator(), name: name.to_owned() });
+            return Err(StateError::DeclaredTwice {
+                operator: operator(),
+                name: name.to_owned(),
+            });
         }
-        let state = StateId { operator: self.config.operator.clone(), name: name.to_owned(), kind };
+        let state = StateId {
+            operator: self.config.operator.clone(),
+            name: name.to_owned(),
+            kind,
+        };
         let pages = self.restored.take(&state).unwrap_or_default();
         if let Some(other) = self.restored.states().find(|other| other.name == name) {
             return Err(StateError::KindChanged {
@@ -150,22 +165,41 @@ impl KeyedBackend {
                 reason: error.to_string(),
             })?;
             // The group is computed from the key and not read: it is what decides who owns a row from now on.
-            rows.extend(decoded.into_iter().filter(|row| self.owns(self.keys().hash(&row.key))));
+            rows.extend(
+                decoded
+                    .into_iter()
+                    .filter(|row| self.owns(self.keys().hash(&row.key))),
+            );
         }
-        Ok(Declared { origin: Origin { state: Arc::new(state), encoder: codec }, rows })
+        Ok(Declared {
+            origin: Origin {
+                state: Arc::new(state),
+                encoder: codec,
+            },
+            rows,
+        })
     }
 
     fn owns(&self, hash: KeyHash) -> bool {
-        self.config.range.contains(self.config.max_parallelism.group_of(hash))
+        self.config
+            .range
+            .contains(self.config.max_parallelism.group_of(hash))
     }
 
     /// To be called once all states are declared: state of the snapshot that nobody declared is an error, not lost.
     pub fn finish_open(&mut self) -> Result<(), StateError> {
-        let names: Vec<String> = self.restored.states().map(|state| format!("{:?}", state.name)).collect();
+        let names: Vec<String> = self
+            .restored
+            .states()
+            .map(|state| format!("{:?}", state.name))
+            .collect();
         if names.is_empty() {
             return Ok(());
         }
-        Err(StateError::Unclaimed { operator: self.config.operator.to_string(), names: names.join(", ") })
+        Err(StateError::Unclaimed {
+            operator: self.config.operator.to_string(),
+            names: names.join(", "),
+        })
     }
 
     /// Starts the image of all state as it is now; copies nothing. An image must be walked to its end before, unless its
@@ -189,17 +223,25 @@ impl KeyedBackend {
 
     /// Whether an image is not out yet.
     pub fn is_walking(&self) -> bool {
-        self.tables.iter().any(|table| table.with(|table| table.is_walking()))
+        self.tables
+            .iter()
+            .any(|table| table.with(|table| table.is_walking()))
     }
 
     /// How many rows all states have.
     pub fn rows(&self) -> usize {
-        self.tables.iter().map(|table| table.with(|table| table.rows())).sum()
+        self.tables
+            .iter()
+            .map(|table| table.with(|table| table.rows()))
+            .sum()
     }
 
     /// About how many bytes all tables take, not counting what rows point to.
     pub fn bytes(&self) -> usize {
-        self.tables.iter().map(|table| table.with(|table| table.bytes())).sum()
+        self.tables
+            .iter()
+            .map(|table| table.with(|table| table.bytes()))
+            .sum()
     }
 }
 

@@ -1,4 +1,5 @@
-//! What operators hold: typed handles on keyed state. Each is the only handle on its table (see `shared`).
+//! What operators hold: typed handles on keyed state. Each is the only handle on its table (see `shared`). A default handle
+//! is one not declared yet: it stands in an operator's field until `open`, and panics when it is used.
 
 use crate::key::Key;
 use crate::shared::Handle;
@@ -9,6 +10,13 @@ use std::collections::BTreeMap;
 
 /// One value a key.
 pub struct ValueState<K: KeyType, V: Data>(pub(crate) Handle<Table<K, V>>);
+
+impl<K: KeyType, V: Data> Default for ValueState<K, V> {
+    /// Not declared yet.
+    fn default() -> Self {
+        ValueState(Handle::default())
+    }
+}
 
 impl<K: KeyType, V: Data> ValueState<K, V> {
     /// The value of the key.
@@ -47,6 +55,13 @@ impl<K: KeyType, V: Data> ValueState<K, V> {
 /// A list a key. An empty list takes no room.
 pub struct ListState<K: KeyType, T: Data>(pub(crate) Handle<Table<K, Vec<T>>>);
 
+impl<K: KeyType, T: Data> Default for ListState<K, T> {
+    /// Not declared yet.
+    fn default() -> Self {
+        ListState(Handle::default())
+    }
+}
+
 impl<K: KeyType, T: Data> ListState<K, T> {
     /// The key's list; empty if there is none.
     pub fn get(&self, key: &Key<K>) -> &[T] {
@@ -54,7 +69,10 @@ impl<K: KeyType, T: Data> ListState<K, T> {
     }
     /// Puts an item at the end of the key's list.
     pub fn push(&mut self, key: &Key<K>, item: T) {
-        self.0.get_mut().update_or_else(&key.value, key.hash, Vec::new).push(item);
+        self.0
+            .get_mut()
+            .update_or_else(&key.value, key.hash, Vec::new)
+            .push(item);
     }
     /// Sets the key's list.
     pub fn set(&mut self, key: &Key<K>, items: Vec<T>) {
@@ -73,6 +91,13 @@ impl<K: KeyType, T: Data> ListState<K, T> {
 /// A map a key, in the order of its own keys. An empty map takes no room.
 pub struct MapState<K: KeyType, UK: KeyType + Ord, UV: Data>(pub(crate) Handle<Table<K, BTreeMap<UK, UV>>>);
 
+impl<K: KeyType, UK: KeyType + Ord, UV: Data> Default for MapState<K, UK, UV> {
+    /// Not declared yet.
+    fn default() -> Self {
+        MapState(Handle::default())
+    }
+}
+
 impl<K: KeyType, UK: KeyType + Ord, UV: Data> MapState<K, UK, UV> {
     fn map(&self, key: &Key<K>) -> Option<&BTreeMap<UK, UV>> {
         self.0.get().get(&key.value, key.hash)
@@ -86,11 +111,18 @@ impl<K: KeyType, UK: KeyType + Ord, UV: Data> MapState<K, UK, UV> {
     where
         UV: Default,
     {
-        self.0.get_mut().update_or_else(&key.value, key.hash, BTreeMap::new).entry(entry).or_default()
+        self.0
+            .get_mut()
+            .update_or_else(&key.value, key.hash, BTreeMap::new)
+            .entry(entry)
+            .or_default()
     }
     /// Sets an entry of the key's map; returns its old value.
     pub fn insert(&mut self, key: &Key<K>, entry: UK, value: UV) -> Option<UV> {
-        self.0.get_mut().update_or_else(&key.value, key.hash, BTreeMap::new).insert(entry, value)
+        self.0
+            .get_mut()
+            .update_or_else(&key.value, key.hash, BTreeMap::new)
+            .insert(entry, value)
     }
     /// Removes an entry of the key's map.
     pub fn remove(&mut self, key: &Key<K>, entry: &UK) -> Option<UV> {
@@ -124,6 +156,13 @@ impl<K: KeyType, UK: KeyType + Ord, UV: Data> MapState<K, UK, UV> {
 /// One accumulator a window and key. A window is known by its end, and fires and goes as a whole.
 pub struct WindowState<K: KeyType, A: Data>(pub(crate) Handle<Tables<K, A>>);
 
+impl<K: KeyType, A: Data> Default for WindowState<K, A> {
+    /// Not declared yet.
+    fn default() -> Self {
+        WindowState(Handle::default())
+    }
+}
+
 impl<K: KeyType, A: Data> WindowState<K, A> {
     /// The accumulator of a window and key.
     #[inline]
@@ -133,7 +172,9 @@ impl<K: KeyType, A: Data> WindowState<K, A> {
     /// The accumulator of a window and key, to be changed; made by `first` if there is none yet.
     #[inline]
     pub fn update_or_else(&mut self, end: Timestamp, key: &Key<K>, first: impl FnOnce() -> A) -> &mut A {
-        self.0.get_mut().update_or_else(end.0, &key.value, key.hash, first)
+        self.0
+            .get_mut()
+            .update_or_else(end.0, &key.value, key.hash, first)
     }
     /// Removes the accumulator of a window and key.
     pub fn remove(&mut self, end: Timestamp, key: &Key<K>) -> Option<A> {

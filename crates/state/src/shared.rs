@@ -19,8 +19,21 @@ struct Shared<T: ?Sized> {
     value: UnsafeCell<T>,
 }
 
-/// The operator's side.
-pub(crate) struct Handle<T>(Rc<Shared<T>>);
+/// The operator's side; `None` until the state is declared.
+pub(crate) struct Handle<T>(Option<Rc<Shared<T>>>);
+
+impl<T> Default for Handle<T> {
+    fn default() -> Self {
+        Handle(None)
+    }
+}
+
+/// A handle was used before its state was declared: a mistake in the operator, which fails the attempt.
+#[cold]
+#[inline(never)]
+pub(crate) fn undeclared() -> ! {
+    panic!("a state was used that `open` did not declare: keep there what `cx.value(..)`, `cx.timers()` and so on return")
+}
 
 /// The task's side, whatever the operator's side sees.
 pub(crate) struct TaskSide<T: ?Sized>(Rc<Shared<T>>);
@@ -42,26 +55,39 @@ impl Drop for Busy<'_> {
 
 impl<T> Handle<T> {
     pub(crate) fn new(value: T) -> Handle<T> {
-        Handle(Rc::new(Shared { busy: Cell::new(false), value: UnsafeCell::new(value) }))
+        Handle(Some(Rc::new(Shared {
+            busy: Cell::new(false),
+            value: UnsafeCell::new(value),
+        })))
+    }
+
+    #[inline(always)]
+    fn shared(&self) -> &Rc<Shared<T>> {
+        match &self.0 {
+            Some(shared) => shared,
+            None => undeclared(),
+        }
     }
 
     #[inline(always)]
     pub(crate) fn get(&self) -> &T {
-        assert!(!self.0.busy.get(), "a table was used while its task used it");
+        let shared = self.shared();
+        assert!(!shared.busy.get(), "a table was used while its task used it");
         // SAFETY: this is the only handle, so no `&mut` from `get_mut` is alive; the task's side is not in use (above).
-        unsafe { &*self.0.value.get() }
+        unsafe { &*shared.value.get() }
     }
 
     #[inline(always)]
     pub(crate) fn get_mut(&mut self) -> &mut T {
-        assert!(!self.0.busy.get(), "a table was used while its task used it");
+        let shared = self.shared();
+        assert!(!shared.busy.get(), "a table was used while its task used it");
         // SAFETY: this is the only handle and it is borrowed mutably; the task's side is not in use (above).
-        unsafe { &mut *self.0.value.get() }
+        unsafe { &mut *shared.value.get() }
     }
 
     /// The task's side of this cell.
     pub(crate) fn task_side(&self) -> TaskSide<T> {
-        TaskSide(self.0.clone())
+        TaskSide(self.shared().clone())
     }
 }
 

@@ -8,7 +8,7 @@
 
 use crate::image::{ImageRow, ImageSink};
 use crate::key::Key;
-use crate::shared::TaskSide;
+use crate::shared::{TaskSide, undeclared};
 use crate::table::{KeySpace, Origin, Stored, Tables, Walk};
 use rivermark_data::Key as KeyType;
 use rivermark_types::{KeyHash, Timestamp};
@@ -58,7 +58,13 @@ impl Times {
         true
     }
     fn remove(&mut self, time: i64) {
-        *self = self.as_slice().iter().copied().filter(|other| *other != time).collect::<Vec<_>>().into();
+        *self = self
+            .as_slice()
+            .iter()
+            .copied()
+            .filter(|other| *other != time)
+            .collect::<Vec<_>>()
+            .into();
     }
 }
 
@@ -69,7 +75,10 @@ struct Bucket {
 
 impl Default for Bucket {
     fn default() -> Self {
-        Bucket { timers: 0, split_at: BUCKET_TIMERS }
+        Bucket {
+            timers: 0,
+            split_at: BUCKET_TIMERS,
+        }
     }
 }
 
@@ -119,7 +128,11 @@ pub(crate) struct TimerQueue<K: KeyType> {
 impl<K: KeyType> TimerQueue<K> {
     pub(crate) fn new(origin: Origin, keys: KeySpace) -> Self {
         let buckets = BTreeMap::from([(i64::MIN, Bucket::default())]);
-        TimerQueue { tables: Tables::new(origin, keys), buckets, agenda: None }
+        TimerQueue {
+            tables: Tables::new(origin, keys),
+            buckets,
+            agenda: None,
+        }
     }
 
     /// Takes a key's times from a snapshot. Buckets are this run's own.
@@ -131,7 +144,10 @@ impl<K: KeyType> TimerQueue<K> {
     }
 
     fn bucket_of(&self, time: i64) -> i64 {
-        self.buckets.range(..=time).next_back().map_or(i64::MIN, |(start, _)| *start)
+        self.buckets
+            .range(..=time)
+            .next_back()
+            .map_or(i64::MIN, |(start, _)| *start)
     }
 
     fn register(&mut self, key: &Key<K>, time: i64) -> bool {
@@ -145,7 +161,10 @@ impl<K: KeyType> TimerQueue<K> {
             return false;
         }
         if let Some(agenda) = self.agenda.as_mut().filter(|agenda| agenda.bucket == start) {
-            agenda.due.push(Reverse(Due { time, key: key.clone() }));
+            agenda.due.push(Reverse(Due {
+                time,
+                key: key.clone(),
+            }));
         }
         let bucket = self.buckets.entry(start).or_default();
         bucket.timers += 1;
@@ -172,7 +191,10 @@ impl<K: KeyType> TimerQueue<K> {
     /// Takes a timer out of its table; false if it is not there.
     fn take(&mut self, key: &Key<K>, time: i64) -> bool {
         let start = self.bucket_of(time);
-        let times = self.tables.get(start, &key.value, key.hash).map_or(&[][..], Times::as_slice);
+        let times = self
+            .tables
+            .get(start, &key.value, key.hash)
+            .map_or(&[][..], Times::as_slice);
         if !times.contains(&time) {
             return false;
         }
@@ -204,13 +226,17 @@ impl<K: KeyType> TimerQueue<K> {
     /// Splits a bucket at its median time, or lets it grow if all its timers have the same time.
     fn split(&mut self, start: i64) {
         let mut times = Vec::new();
-        self.tables.for_each_in(start, |_, of_key| times.extend_from_slice(of_key.as_slice()));
+        self.tables
+            .for_each_in(start, |_, of_key| times.extend_from_slice(of_key.as_slice()));
         let Some(boundary) = boundary(&mut times) else {
-            self.buckets.entry(start).and_modify(|bucket| bucket.split_at = 2 * bucket.timers);
+            self.buckets
+                .entry(start)
+                .and_modify(|bucket| bucket.split_at = 2 * bucket.timers);
             return;
         };
         let mut rows = Vec::new();
-        self.tables.drain_slice(start, usize::MAX, |key, times| rows.push((key, times)));
+        self.tables
+            .drain_slice(start, usize::MAX, |key, times| rows.push((key, times)));
         let later = times.iter().filter(|time| **time >= boundary).count();
         for (key, times) in rows {
             let hash = self.tables.keys().hash(&key);
@@ -223,8 +249,20 @@ impl<K: KeyType> TimerQueue<K> {
                 self.tables.insert(boundary, key, hash, upper.into());
             }
         }
-        self.buckets.insert(start, Bucket { timers: times.len() - later, ..Bucket::default() });
-        self.buckets.insert(boundary, Bucket { timers: later, ..Bucket::default() });
+        self.buckets.insert(
+            start,
+            Bucket {
+                timers: times.len() - later,
+                ..Bucket::default()
+            },
+        );
+        self.buckets.insert(
+            boundary,
+            Bucket {
+                timers: later,
+                ..Bucket::default()
+            },
+        );
         if self.agenda.as_ref().is_some_and(|agenda| agenda.bucket == start) {
             self.agenda = None;
         }
@@ -244,7 +282,10 @@ impl<K: KeyType> TimerQueue<K> {
             }
             match agenda.due.pop() {
                 Some(Reverse(Due { time, key })) if self.take(&key, time) => return Some((key, time)),
-                Some(_) => self.agenda.iter_mut().for_each(|agenda| agenda.stale = agenda.stale.saturating_sub(1)),
+                Some(_) => self
+                    .agenda
+                    .iter_mut()
+                    .for_each(|agenda| agenda.stale = agenda.stale.saturating_sub(1)),
                 None => self.agenda = None,
             }
         }
@@ -257,9 +298,18 @@ impl<K: KeyType> TimerQueue<K> {
             let keys = self.tables.keys();
             self.tables.for_each_in(start, |key, times| {
                 let key = Key::new(key.clone(), keys);
-                due.extend(times.as_slice().iter().map(|time| Reverse(Due { time: *time, key: key.clone() })));
+                due.extend(times.as_slice().iter().map(|time| {
+                    Reverse(Due {
+                        time: *time,
+                        key: key.clone(),
+                    })
+                }));
             });
-            Agenda { bucket: start, due: due.into(), stale: 0 }
+            Agenda {
+                bucket: start,
+                due: due.into(),
+                stale: 0,
+            }
         });
         self.agenda.insert(agenda)
     }
@@ -270,7 +320,11 @@ fn boundary(times: &mut [i64]) -> Option<i64> {
     let least = *times.iter().min()?;
     let (_, median, _) = times.select_nth_unstable(times.len() / 2);
     let median = *median;
-    if median > least { Some(median) } else { times.iter().copied().filter(|time| *time > least).min() }
+    if median > least {
+        Some(median)
+    } else {
+        times.iter().copied().filter(|time| *time > least).min()
+    }
 }
 
 impl<K: KeyType> Stored for TimerQueue<K> {
@@ -293,7 +347,14 @@ impl<K: KeyType> Stored for TimerQueue<K> {
 
 /// Event-time timers of one name. A clone is another handle on the same timers: the operator registers with one, the
 /// task fires with the other. Nothing that it returns is borrowed from it.
-pub struct Timers<K: KeyType>(pub(crate) TaskSide<TimerQueue<K>>);
+pub struct Timers<K: KeyType>(pub(crate) Option<TaskSide<TimerQueue<K>>>);
+
+impl<K: KeyType> Default for Timers<K> {
+    /// Not declared yet.
+    fn default() -> Self {
+        Timers(None)
+    }
+}
 
 impl<K: KeyType> Clone for Timers<K> {
     fn clone(&self) -> Self {
@@ -302,18 +363,27 @@ impl<K: KeyType> Clone for Timers<K> {
 }
 
 impl<K: KeyType> Timers<K> {
+    fn queue(&self) -> &TaskSide<TimerQueue<K>> {
+        match &self.0 {
+            Some(queue) => queue,
+            None => undeclared(),
+        }
+    }
+
     /// Registers a timer; returns false if the key has one at that time already. One at or below the watermark is due at once.
     pub fn register(&mut self, key: &Key<K>, time: Timestamp) -> bool {
-        self.0.with(|queue| queue.register(key, time.0))
+        self.queue().with(|queue| queue.register(key, time.0))
     }
     /// Deletes a timer; returns false if the key has none at that time.
     pub fn delete(&mut self, key: &Key<K>, time: Timestamp) -> bool {
-        self.0.with(|queue| queue.delete(key, time.0))
+        self.queue().with(|queue| queue.delete(key, time.0))
     }
     /// Takes out the first timer, by time and then hash, that is due at a watermark. Between two calls anything may happen:
     /// a barrier, a new timer, the end of a time slice.
     pub fn next_due(&mut self, watermark: Timestamp) -> Option<(Key<K>, Timestamp)> {
-        self.0.with(|queue| queue.next_due(watermark.0)).map(|(key, time)| (key, Timestamp(time)))
+        self.queue()
+            .with(|queue| queue.next_due(watermark.0))
+            .map(|(key, time)| (key, Timestamp(time)))
     }
 }
 

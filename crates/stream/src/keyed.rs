@@ -80,19 +80,17 @@ where
     /// /// Numbers the records of each key.
     /// #[derive(Default)]
     /// struct Number {
-    ///     count: Option<ValueState<String, u64>>,
+    ///     count: ValueState<String, u64>,
     /// }
     /// impl KeyedOp<String, String, (String, u64)> for Number {
     ///     fn open(&mut self, cx: &mut KeyedOpenCx<'_, String>) -> Result<()> {
-    ///         self.count = Some(cx.value("count")?);
+    ///         self.count = cx.value("count")?;
     ///         Ok(())
     ///     }
     ///     fn row(&mut self, key: &Key<String>, row: Timed<String>, out: &mut Out<(String, u64)>) -> Result<()> {
-    ///         if let Some(count) = &mut self.count {
-    ///             let count = count.update(key);
-    ///             *count += 1;
-    ///             out.emit((row.value, *count));
-    ///         }
+    ///         let count = self.count.update(key);
+    ///         *count += 1;
+    ///         out.emit((row.value, *count));
     ///         Ok(())
     ///     }
     /// }

@@ -189,8 +189,11 @@ impl<K: KeyType> Opened<K> {
         rows.each_row(|value, time| {
             let key = self.key(select(&value));
             out.time = time;
-            result = each(&key, Timed { value, time }, &mut out);
-            result.is_ok() && out.rows.len() < room
+            if let Err(failure) = each(&key, Timed { value, time }, &mut out) {
+                result = Err(failure);
+                return false;
+            }
+            out.rows.len() < room
         });
         result?;
         cx.emit(0, out.rows);

@@ -9,8 +9,8 @@ use rivermark_data::{Batch, Data, Typed};
 use rivermark_env::{Env, RealEnv};
 use rivermark_state::{BackendConfig, Key, KeyedBackend, RestoredState, Timers, ValueState};
 use rivermark_types::{
-    Attempt, ErrorKind, Failure, Generation, InputId, JobName, MaxParallelism, NodeId, Result, SubtaskId,
-    Timestamp, Uid, VertexId,
+    Attempt, ErrorKind, Generation, InputId, JobName, MaxParallelism, NodeId, Result, SubtaskId, Timestamp,
+    Uid, VertexId,
 };
 use std::cell::Cell;
 use std::time::Duration;
@@ -239,31 +239,27 @@ fn a_key_that_cannot_be_hashed_is_refused_at_the_first_row() {
 /// Counts rows of a key, and emits the count 10 ms after the first of them.
 #[derive(Default)]
 struct CountThenEmit {
-    handles: Option<(ValueState<u8, u64>, Timers<u8>)>,
-}
-
-impl CountThenEmit {
-    fn handles(&mut self) -> Result<&mut (ValueState<u8, u64>, Timers<u8>)> {
-        self.handles.as_mut().ok_or_else(|| Failure::bug("not open"))
-    }
+    count: ValueState<u8, u64>,
+    timers: Timers<u8>,
 }
 
 impl KeyedOp<u8, u8, (u8, u64)> for CountThenEmit {
     fn open(&mut self, cx: &mut KeyedOpenCx<'_, u8>) -> Result<()> {
-        self.handles = Some((cx.value("count")?, cx.timers()?));
+        self.count = cx.value("count")?;
+        self.timers = cx.timers()?;
         Ok(())
     }
     fn row(&mut self, key: &Key<u8>, row: Timed<u8>, _: &mut Out<(u8, u64)>) -> Result<()> {
-        let (count, timers) = self.handles()?;
-        if *count.update(key) == 0 {
-            timers.register(key, row.event_time()?.plus_ms(10));
+        let count = self.count.update(key);
+        if *count == 0 {
+            self.timers.register(key, row.event_time()?.plus_ms(10));
         }
-        *count.update(key) += 1;
+        *count += 1;
         Ok(())
     }
     fn timer(&mut self, key: &Key<u8>, at: Timer, out: &mut Out<(u8, u64)>) -> Result<()> {
         assert!(at.time <= out.watermark());
-        let count = self.handles()?.0.clear(key);
+        let count = self.count.clear(key);
         out.emit((key.value, count.unwrap_or_default()));
         Ok(())
     }
@@ -400,17 +396,16 @@ fn tumbling_windows_leave_no_gap_and_do_not_overlap() {
 /// Remembers the last text of a key on the right and joins it to what comes on the left.
 #[derive(Default)]
 struct Join {
-    last: Option<ValueState<u8, String>>,
+    last: ValueState<u8, String>,
 }
 
 impl KeyedOp2<u8, u8, (u8, String), (u8, Option<String>)> for Join {
     fn open(&mut self, cx: &mut KeyedOpenCx<'_, u8>) -> Result<()> {
-        self.last = Some(cx.value("last")?);
+        self.last = cx.value("last")?;
         Ok(())
     }
     fn left(&mut self, key: &Key<u8>, row: Timed<u8>, out: &mut Out<(u8, Option<String>)>) -> Result<()> {
-        let last = self.last.as_ref().and_then(|last| last.get(key));
-        out.emit((row.value, last.cloned()));
+        out.emit((row.value, self.last.get(key).cloned()));
         Ok(())
     }
     fn right(
@@ -419,10 +414,32 @@ impl KeyedOp2<u8, u8, (u8, String), (u8, Option<String>)> for Join {
         row: Timed<(u8, String)>,
         _: &mut Out<(u8, Option<String>)>,
     ) -> Result<()> {
-        let last = self.last.as_mut().ok_or_else(|| Failure::bug("not open"))?;
-        last.set(key, row.value.1);
+        self.last.set(key, row.value.1);
         Ok(())
     }
+}
+
+/// Forgets to declare its state.
+#[derive(Default)]
+struct Forgetful {
+    count: ValueState<u8, u64>,
+}
+
+impl KeyedOp<u8, u8, u8> for Forgetful {
+    fn open(&mut self, _: &mut KeyedOpenCx<'_, u8>) -> Result<()> {
+        Ok(())
+    }
+    fn row(&mut self, key: &Key<u8>, _: Timed<u8>, _: &mut Out<u8>) -> Result<()> {
+        *self.count.update(key) += 1;
+        Ok(())
+    }
+}
+
+#[test]
+#[should_panic(expected = "`open` did not declare")]
+fn state_that_was_not_declared_says_so() {
+    let mut stand = Stand::new(KeyedOperator::new(|row: &u8| *row, Forgetful::default()), 1, 1);
+    let _ = stand.rows(0, Typed::untimed(vec![1u8]));
 }
 
 #[test]
