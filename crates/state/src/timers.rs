@@ -2,7 +2,7 @@
 //!
 //! A bucket is a range of time that splits where its timers are, once it has too many. So it is narrow where timers are
 //! dense and wide where they are days apart, and there is no width to choose. The rows are a key's times in a bucket, in
-//! `Tables`, so freeze, walk and snapshot are the table's. The [`Agenda`] is only an order over the first bucket, rebuilt
+//! `Tables`, so freeze, walk and snapshot are the table's. The `Agenda` is only an order over the first bucket, rebuilt
 //! at any time; a timer leaves its table as it fires, so a snapshot between two timers is exact.
 //! Non-goal: processing time.
 
