@@ -70,6 +70,11 @@ impl<'a, B: SinkBench> Stage<'a, B> {
         must("recommit", writer.commit(restored).await)?;
         if who.2 == 0 {
             must("abort_unlisted", writer.abort_unlisted().await)?;
+        } else {
+            // No writer gets a row before subtask 0 has cleaned up.
+            let first = subtask_info(who.0, who.1, 0, 2);
+            let mut first = must("start", self.bench.sink().writer(self.env, &first))?;
+            must("abort_unlisted", first.abort_unlisted().await)?;
         }
         Ok(writer)
     }

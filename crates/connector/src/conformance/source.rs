@@ -4,6 +4,7 @@ use crate::conformance::{Violation, equal, must, subtask_info};
 use crate::source::{Peek, ReadPoll, ReadRows, ReaderCx, Source, SplitEnumerator, SplitIndex, SplitReader};
 use rivermark_env::Env;
 use rivermark_runtime::SlotWaker;
+use rivermark_types::{Failure, Result};
 use std::fmt::Debug;
 
 /// Checks a bounded source that has exactly these rows (in any order over its splits). Reads it about as often as a split
@@ -85,7 +86,6 @@ async fn found<S: Source>(env: &Env, source: &S, parallelism: u32) -> Result<Vec
     found.splits.into_iter().map(round_trip).collect()
 }
 
-/// The rows of a split from a position on, each with the position behind the read that brought it.
 async fn read_from<S: Source>(
     env: &Env,
     source: &S,
@@ -93,34 +93,48 @@ async fn read_from<S: Source>(
     position: u64,
     most: usize,
 ) -> Result<Vec<(S::Row, u64)>, Violation> {
-    let waker = SlotWaker::default();
-    let cx = ReaderCx {
+    let cx = |waker| ReaderCx {
         env: env.clone(),
         info: subtask_info(1, 1, 0, 1),
-        waker: waker.clone(),
+        waker,
     };
-    let mut reader = must("reader", source.reader(cx))?;
+    must(
+        &format!("read {split} from {position}"),
+        read_split(source, cx, split, position, most).await,
+    )
+}
+
+/// The rows of a split from a position on, at most so many a read, each with the position behind the read that brought it.
+pub async fn read_split<S: Source>(
+    source: &S,
+    cx: impl FnOnce(SlotWaker) -> ReaderCx,
+    split: &S::Split,
+    position: u64,
+    most: usize,
+) -> Result<Vec<(S::Row, u64)>> {
+    let waker = SlotWaker::default();
+    let mut reader = source.reader(cx(waker.clone()))?;
     let index = SplitIndex(3);
-    must("assign", reader.assign(index, split.clone(), position))?;
+    reader.assign(index, split.clone(), position)?;
     let (mut rows, mut out) = (Vec::new(), ReadRows::default());
     loop {
         out.clear();
-        match must("next", reader.next(most, &mut out))? {
+        match reader.next(most, &mut out)? {
             ReadPoll::Pending => waker.woken().await,
-            ReadPoll::Rows(of) => {
-                equal("next", "split", &of, &index)?;
-                if out.len() > most {
-                    return Err(Violation::new(
-                        "next",
-                        format!("{} rows where at most {most} fit", out.len()),
-                    ));
-                }
+            ReadPoll::Rows(of) if of == index && out.len() <= most => {
                 let resume = out.resume();
                 rows.extend(out.take_values().into_iter().map(|row| (row, resume)));
             }
+            ReadPoll::Rows(of) => {
+                let what = format!(
+                    "{} rows of split {of:?} where at most {most} of {index:?} fit",
+                    out.len()
+                );
+                return Err(Failure::bug(what));
+            }
+            ReadPoll::Done(of) if of == index => return Ok(rows),
             ReadPoll::Done(of) => {
-                equal("next", "split", &of, &index)?;
-                return Ok(rows);
+                return Err(Failure::bug(format!("{of:?} is done, but was never assigned")));
             }
         }
     }

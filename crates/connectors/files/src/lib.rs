@@ -1,1 +1,37 @@
-//! Placeholder.
+//! Files in and out: text lines, CSV and JSON lines, plain or (in) gzip.
+//!
+//! Layout: [`source`] ([`FileSource`]: which files and how they are cut into splits), `bytes` (the bytes of a split, on the
+//! I/O runtime), `records` (records out of bytes), [`reader`] (both together, in the slot); [`sink`] ([`FileSink`]),
+//! `directory` (where it writes) and `part` (the names of its files).
+//! Non-goals: no object stores, no columnar formats, no watching of directories for new files.
+
+mod bytes;
+mod directory;
+mod part;
+pub mod reader;
+mod records;
+pub mod sink;
+pub mod source;
+
+pub use sink::{FileSink, PartFile};
+pub use source::{FileSource, FileSplit};
+
+use rivermark_types::{ErrorKind, Failure};
+use std::io;
+
+/// What a file operation's failure means for the job. The error's own text names operation and path.
+pub(crate) fn file_failure(error: io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            Failure::new(
+                ErrorKind::External,
+                format!("{error}: the disk is full: free space there, or write to another directory"),
+            )
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Failure::new(
+            ErrorKind::External,
+            format!("{error}: give the job's user access to it"),
+        ),
+        _ => Failure::new(ErrorKind::External, error.to_string()),
+    }
+}
