@@ -9,7 +9,7 @@ use crate::sources::{ReaderOrders, SourceCoordination};
 use rivermark_protocol::coordinator::CkEvent;
 use rivermark_runtime::deploy::{Deployment, Restore};
 use rivermark_runtime::source::{Discovery, SourceEnumerator};
-use rivermark_runtime::{NodeBody, OperatorReport, TaskCommand};
+use rivermark_runtime::{NodeBody, OperatorReport, SinkPhase, TaskCommand};
 use rivermark_state::{Manifest, SnapshotReader};
 use rivermark_types::{Attempt, CheckpointId, Failure, NodeId, Result, SnapshotKind, SubtaskId};
 use std::collections::BTreeMap;
@@ -177,6 +177,11 @@ impl Master {
             OperatorReport::Sink(phase) => {
                 if let Some(order) = attempt.gate.on_report(node, subtask.index, phase) {
                     attempt.carry_out(order);
+                }
+                if let SinkPhase::Committed(checkpoint) = phase
+                    && attempt.gate.all_committed(checkpoint)
+                {
+                    self.spec.seams.committed(checkpoint);
                 }
             }
         }

@@ -3,7 +3,7 @@
 //! For tests that kill the process, aimed at a phase, and for the `flights` example. The file is opened for appending,
 //! so `/dev/stdout` (a pipe to the parent) and a named pipe do as well as a file. Each line is one [`Announcement`] as
 //! text, and [`Announcement::from_str`] reads it. `snapshot`, `deciding` and `committing` are written by the master
-//! itself, before it does what they say: a parent that reads one and kills at once hits that phase.
+//! itself, before it does what they say, `committed` once it is done: a parent that reads one and kills at once hits that phase.
 //! Non-goal: anything for people (see [`crate::progress`]).
 
 use rivermark_env::Env;
@@ -36,6 +36,8 @@ pub enum Announcement {
     Deciding(CheckpointId),
     /// The head is written; sinks are about to be told to commit.
     Committing(CheckpointId),
+    /// Every sink has committed.
+    Committed(CheckpointId),
     /// Size and duration of a decided checkpoint.
     Decided {
         /// The checkpoint.
@@ -63,6 +65,7 @@ impl fmt::Display for Announcement {
             Announcement::Snapshot(checkpoint) => write!(f, "snapshot {checkpoint}"),
             Announcement::Deciding(checkpoint) => write!(f, "deciding {checkpoint}"),
             Announcement::Committing(checkpoint) => write!(f, "committing {checkpoint}"),
+            Announcement::Committed(checkpoint) => write!(f, "committed {checkpoint}"),
             Announcement::Decided {
                 checkpoint,
                 bytes,
@@ -90,6 +93,7 @@ impl FromStr for Announcement {
             ("snapshot", &[id]) => Announcement::Snapshot(CheckpointId(id)),
             ("deciding", &[id]) => Announcement::Deciding(CheckpointId(id)),
             ("committing", &[id]) => Announcement::Committing(CheckpointId(id)),
+            ("committed", &[id]) => Announcement::Committed(CheckpointId(id)),
             ("decided", &[id, bytes, millis]) => Announcement::Decided {
                 checkpoint: CheckpointId(id),
                 bytes,
@@ -178,6 +182,10 @@ impl Seams for Announcer {
         }
         None
     }
+
+    fn committed(&self, checkpoint: CheckpointId) {
+        self.say(Announcement::Committed(checkpoint));
+    }
 }
 
 #[cfg(test)]
@@ -194,6 +202,7 @@ mod tests {
             Announcement::Snapshot(id),
             Announcement::Deciding(id),
             Announcement::Committing(id),
+            Announcement::Committed(id),
             Announcement::Decided {
                 checkpoint: id,
                 bytes: 4100,

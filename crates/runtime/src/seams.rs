@@ -7,7 +7,7 @@ use rivermark_data::{Batch, EdgeType};
 use rivermark_protocol::aligner::AlignEvent;
 use rivermark_protocol::coordinator::CkAction;
 use rivermark_state::RestoredState;
-use rivermark_types::{Attempt, Result, SubtaskId, Uid};
+use rivermark_types::{Attempt, CheckpointId, Result, SubtaskId, Uid};
 use std::sync::Arc;
 
 /// Sends batches through a codec although both ends are in one process: what a network would do to them.
@@ -31,6 +31,8 @@ pub trait Seams: Send + Sync {
     fn coordinate(&self, _action: &CkAction) -> Option<TaskCommand> {
         None
     }
+    /// Every subtask of every sink has committed a checkpoint.
+    fn committed(&self, _checkpoint: CheckpointId) {}
     /// The number of the next attempt.
     fn attempt(&self, next: Attempt) -> Attempt {
         next
