@@ -15,7 +15,7 @@ pub enum StateKind {
     List,
     /// A map a key.
     Map,
-    /// Event-time timers; the namespace is the time bucket, the value is the time.
+    /// Event-time timers; the namespace is the time bucket, the value the key's times in it.
     Timers,
     /// One accumulator a key and window; the namespace is the window's end.
     Windows,

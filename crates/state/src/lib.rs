@@ -1,6 +1,6 @@
 //! Keyed state: tables, timers, and how they become a snapshot and come back.
 //!
-//! Layout: [`image`] is the seam between the two halves: the table side (`table/`, `handles`, `backend`, `timers`) runs in
+//! Layout: [`image`] is the seam between the two halves: the table side (`table/`, `handles`, `backend`, `timers`, `shared`) runs in
 //! the slot and hands out copies of rows; the snapshot side (`codec`, `object`, `writer`, `manifest`, `reader`) runs on the
 //! I/O runtime, encodes and stores them.
 

@@ -1,7 +1,8 @@
 //! The one cell through which an operator's handle and its task share a table.
 //!
 //! A `RefCell` would have to give out guards, and `update(&key) -> &mut V` could not be. So: a [`Handle`] gives out plain
-//! references that live as long as the borrow of the handle; a [`TaskSide`] gives none out. Why that is sound:
+//! references that live as long as the borrow of the handle; a [`TaskSide`] gives none out (so timers, which return
+//! nothing borrowed, have only such sides). Why that is sound:
 //!
 //! - Everything here is `!Send` (`Rc`), so all access is on the slot's thread, one at a time.
 //! - There is one `Handle` a cell that gives out references (it is not `Clone`), so the borrow checker orders these.

@@ -137,7 +137,7 @@ proptest! {
         check.apply(&Step::Walk(usize::MAX));
         // A restored queue goes on as the one that was snapshotted.
         check.apply(&Step::Freeze);
-        check.queue.walk(&mut usize::MAX.clone(), &mut check.image);
+        check.queue.walk(&mut { usize::MAX }, &mut check.image);
         check.queue = TimerQueue::new(origin(), keys());
         for row in std::mem::take(&mut check.image.0) {
             check.queue.restore(row);

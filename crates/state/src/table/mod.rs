@@ -113,7 +113,7 @@ impl<K: Key, V: Data> Table<K, V> {
 impl<K: Key, V: Data> Stored for Table<K, V> {
     fn freeze(&mut self, unfinished: &mut dyn ImageSink) {
         if self.is_walking() {
-            self.walk(&mut usize::MAX.clone(), unfinished);
+            self.walk(&mut { usize::MAX }, unfinished);
         }
         self.walked = 0;
         self.image.freeze();

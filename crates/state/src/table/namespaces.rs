@@ -142,7 +142,7 @@ impl<K: Key, V: Data> Tables<K, V> {
         let Some(mut directory) = self.places.get_mut(place).and_then(Option::take) else {
             return 0;
         };
-        directory.walk(&mut 0, &mut usize::MAX.clone(), &mut self.image);
+        directory.walk(&mut 0, &mut { usize::MAX }, &mut self.image);
         directory.len()
     }
 
@@ -181,7 +181,7 @@ impl<K: Key, V: Data> Tables<K, V> {
 impl<K: Key, V: Data> Stored for Tables<K, V> {
     fn freeze(&mut self, unfinished: &mut dyn ImageSink) {
         if self.is_walking() {
-            self.walk(&mut usize::MAX.clone(), unfinished);
+            self.walk(&mut { usize::MAX }, unfinished);
         }
         (self.walked_places, self.walked_pages) = (0, 0);
         self.image.freeze();

@@ -168,7 +168,8 @@ impl<K, V> Page<K, V> {
         self.live_slots().map(|slot| hash(&self.row(slot).key)).collect()
     }
 
-    /// Hands out all rows with their dirty bits; the page must have been captured, because the rows leave it.
+    /// Hands out all rows with their dirty bits, which say what an increment has to hold. The page must have been captured,
+    /// because the rows leave it.
     pub(super) fn rehome(mut self, mut place: impl FnMut(u8, K, V)) {
         for slot in 0..self.tags.len() {
             let tag = self.tags[slot];

@@ -218,7 +218,7 @@ fn keys_that_collide_in_all_bits_stay_apart_and_do_not_blow_up_the_directory() {
         assert_eq!(table.remove(&key, keys().hash(&key)), Some(key.1));
     }
     let mut image = Collected::<Pair, u64>::default();
-    assert_eq!(table.walk(&mut usize::MAX.clone(), &mut image), Walk::Done);
+    assert_eq!(table.walk(&mut { usize::MAX }, &mut image), Walk::Done);
     assert_eq!(image.rows.len() as u64, count);
     for key in (0..count).map(|i| Pair(i % 3, i)) {
         assert_eq!(
@@ -250,7 +250,7 @@ fn a_table_grows_from_one_kilobyte_to_many_pages_while_walked() {
             *table.get_mut_existing(&(key / 2), spread(key / 2)).unwrap() = u64::MAX;
         }
     }
-    table.walk(&mut usize::MAX.clone(), &mut image);
+    table.walk(&mut { usize::MAX }, &mut image);
     assert_eq!(image.rows.len() as u64, frozen);
     assert!(image.rows.keys().all(|(_, key)| *key < frozen));
     // Rows of 16 bytes at a mean fill of about 0.6 after splits.
@@ -341,7 +341,7 @@ fn every_key_and_value_is_dropped_once() {
     tables.walk(&mut 100, &mut image);
     tables.drain_slice(0, count as usize / 10, |key, value| drop((key, value)));
     tables.drop_namespace(1);
-    tables.walk(&mut usize::MAX.clone(), &mut image);
+    tables.walk(&mut { usize::MAX }, &mut image);
     assert_eq!(image.rows.len() as u64, count);
     assert!(image.rows.iter().all(|((_, key), value)| value.0 == key.0 + 1));
     drop(image);
@@ -380,7 +380,7 @@ fn a_freeze_during_a_walk_finishes_it_first() {
     let (mut first, mut second) = (Collected::<u64, u64>::default(), Collected::<u64, u64>::default());
     table.freeze(&mut first);
     table.insert(3, spread(3), 3);
-    assert_eq!(table.walk(&mut usize::MAX.clone(), &mut second), Walk::Done);
+    assert_eq!(table.walk(&mut { usize::MAX }, &mut second), Walk::Done);
     assert_eq!(table.walk(&mut 1, &mut Refuse), Walk::Done);
     assert!(first.rows.len() == 500 && first.rows.values().all(|value| *value == 1));
     assert!(second.rows.len() == 500 && second.rows[&(0, 3)] == 2);
