@@ -68,13 +68,12 @@ struct HeldSplit {
     watermark: Timestamp,
 }
 
-/// What the source has promised downstream.
+/// What the source has promised downstream. It starts from nothing after a restore too, where another reader may hold what
+/// this one had promised for: the splits bring their watermarks along, and downstream nothing goes back.
 struct SourceWatermark {
     /// What unassigned splits may still bring; nothing may be promised before it is known.
     hold: Timestamp,
     emitted: Timestamp,
-    /// The restored promise is to be repeated: channels may have forgotten it in a rescale.
-    repeat: bool,
     told_at: Millis,
     rows_since: usize,
     activity: Activity,
@@ -96,7 +95,6 @@ impl<S: Source> SourceTask<S> {
             watermark: SourceWatermark {
                 hold: Timestamp::MIN,
                 emitted: Timestamp::MIN,
-                repeat: false,
                 told_at: Millis(0),
                 rows_since: 0,
                 activity: Activity::Active,
@@ -222,14 +220,13 @@ impl SourceWatermark {
     }
 
     fn rise_to(&mut self, watermark: Timestamp, now: Millis, cx: &mut Cx<'_>) -> bool {
-        if watermark <= self.emitted && !self.repeat {
+        if watermark <= self.emitted {
             return false;
         }
-        self.repeat = false;
-        self.emitted = self.emitted.max(watermark);
+        self.emitted = watermark;
         self.told_at = now;
         self.rows_since = 0;
-        cx.emit_watermark(self.emitted);
+        cx.emit_watermark(watermark);
         true
     }
 }
@@ -248,11 +245,6 @@ impl<S: Source> SourceDriver for SourceTask<S> {
                 now,
             ));
         }
-        // The end is promised anew, after the splits of this attempt.
-        if cx.watermark() < Timestamp::MAX {
-            self.watermark.emitted = cx.watermark();
-        }
-        self.watermark.repeat = self.watermark.emitted > Timestamp::MIN;
         self.watermark.told_at = now;
         self.reporter = Some(cx.reporter());
         let (env, info, waker) = (cx.env().clone(), cx.info().clone(), cx.waker());

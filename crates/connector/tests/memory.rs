@@ -1,5 +1,7 @@
 //! The memory connectors keep the promises that every connector is held to.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use rivermark_connector::conformance::sink::RowOf;
 use rivermark_connector::conformance::{SinkBench, check_sink, check_source};
 use rivermark_connector::{CollectSink, Collected, CollectionSource, GeneratorSource, sequence};

@@ -1,5 +1,7 @@
 //! Rows survive a way out and back; what is wrong is named.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use proptest::prelude::*;
 use rivermark_format::decode::without_line_end;
 use rivermark_format::{Csv, Decode, DecodeRows, Encode, JsonLines, Lines};

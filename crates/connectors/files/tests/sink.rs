@@ -1,5 +1,7 @@
 //! The file sink against real files: the promises of every sink, its syncs, and what is peculiar to files.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod recording;
 
 use recording::Recorder;

@@ -1,5 +1,7 @@
 //! The file source against real files: the promises of every source, and what is peculiar to files.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
