@@ -161,28 +161,47 @@ async fn choose(
             kept.join(", ")
         )));
     };
-    let mut damage = match read_manifest(env, storage, &newest.manifest, newest.digest).await {
-        Ok(manifest) => return Ok(Some(manifest)),
-        Err(failure) => failure,
-    };
-    if has_exactly_once_sinks && !options.accept_duplicates {
-        let older = candidates.last().map_or(String::new(), |c| {
-            format!(", --from {} --accept-duplicates", c.id)
+    match read_manifest(env, storage, &newest.manifest, newest.digest).await {
+        Err(damage) if damage.kind == ErrorKind::Damaged => {
+            let may_go_back = options.accept_duplicates || !has_exactly_once_sinks;
+            go_back(env, storage, head, wanted, may_go_back, damage)
+                .await
+                .map(Some)
+        }
+        read => read.map(Some),
+    }
+}
+
+/// A decided checkpoint is damaged: the newest older one that can be read, where going back is allowed.
+pub(crate) async fn go_back(
+    env: &Env,
+    storage: &JobStorage,
+    head: &JobHead,
+    from: CheckpointId,
+    may_go_back: bool,
+    damage: Failure,
+) -> Result<Manifest> {
+    let mut older: Vec<_> = head.checkpoints.iter().filter(|c| c.id < from).collect();
+    if !may_go_back {
+        let choice = older.last().map_or(String::new(), |c| {
+            format!("--from {} --accept-duplicates or ", c.id)
         });
-        damage.kind = ErrorKind::Invalid;
         return Err(damage.at(format!(
-            "checkpoint {wanted} is damaged, and going back would write again what exactly-once sinks have published \
-             (to go back all the same: --from none{older})"
+            "checkpoint {from} is damaged, and going back would write again what exactly-once sinks have published; \
+             restore the object, or go back all the same with {choice}--from none"
         )));
     }
-    while let Some(older) = candidates.pop() {
-        tracing::error!(%damage, falling_back_to = %older.id, "a checkpoint is damaged");
-        match read_manifest(env, storage, &older.manifest, older.digest).await {
-            Ok(manifest) => return Ok(Some(manifest)),
-            Err(failure) => damage = failure,
+    let mut damage = damage;
+    while let Some(candidate) = older.pop() {
+        tracing::error!(%damage, going_back_to = %candidate.id, "checkpoint {from} is damaged");
+        match read_manifest(env, storage, &candidate.manifest, candidate.digest).await {
+            Err(failure) if failure.kind == ErrorKind::Damaged => damage = failure,
+            read => return read,
         }
     }
-    Err(damage)
+    Err(damage.at(format!(
+        "checkpoint {from} is damaged and there is no older one; start anew with --from none"
+    )))
 }
 
 fn refuse_unsaid(head: &JobHead) -> Failure {
@@ -221,7 +240,14 @@ fn next_head(
     head.run = env.random_u64();
     head.finished = false;
     match from {
-        Some(manifest) => head.seed = manifest.seed,
+        Some(manifest) => {
+            head.seed = manifest.seed;
+            // A branch that was gone back from is not to be resumed by the next start.
+            head.checkpoints.retain(|c| c.id <= manifest.checkpoint);
+            if manifest.checkpoint <= head.lineage_start {
+                head.lineage_start = CheckpointId(0);
+            }
+        }
         None if options.from == StartFrom::Beginning => {
             head.lineage_start = CheckpointId(head.next_checkpoint.0.saturating_sub(1));
         }

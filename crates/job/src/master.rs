@@ -3,13 +3,14 @@
 
 use crate::attempt::{AttemptFailure, Ending, RunningAttempt};
 use crate::checkpoints::{PendingCheckpoint, Proposal};
-use crate::claim::OwnedHead;
+use crate::claim::{OwnedHead, go_back};
 use crate::cleaner::Cleaner;
 use crate::handle::{JobEnd, Request};
 use crate::spec::JobSpec;
 use crate::stats::JobStats;
 use rivermark_env::{Env, TaskHandle};
 use rivermark_protocol::coordinator::{CheckpointCoordinator, CkEvent, DecisionOutcome, RequestId};
+use rivermark_protocol::graph::NodeRole;
 use rivermark_protocol::plan::Plan;
 use rivermark_protocol::restart::{IllegalMove, JobFailure, JobLifecycle, JobState, Verdict};
 use rivermark_runtime::metrics::JobCounters;
@@ -140,12 +141,52 @@ impl Master {
                 }
                 Over::Failed(failed) => failed,
             };
+            let failed = match failed.failure.kind {
+                ErrorKind::Damaged => match self.go_back(failed).await {
+                    Ok(()) => continue,
+                    Err(failed) => failed,
+                },
+                _ => failed,
+            };
             let at = self.on_failure(failed)?;
             self.state("restarting");
             self.stats.send_modify(|stats| stats.restarts += 1);
             if let Some(end) = self.pause(at).await? {
                 return Ok(end);
             }
+        }
+    }
+
+    /// The checkpoint cannot be read: takes an older one, if nothing that was published since would be published again.
+    async fn go_back(&mut self, failed: AttemptFailure) -> Result<(), AttemptFailure> {
+        let Some(from) = self.decided_here.or(self.start_from) else {
+            return Err(failed);
+        };
+        let AttemptFailure { place, failure } = failed;
+        let sinks = self
+            .program
+            .graph
+            .nodes
+            .iter()
+            .any(|node| node.role == NodeRole::Sink && node.exactly_once);
+        let may_go_back = self.spec.options.accept_duplicates || !sinks;
+        let head = &self.owned.head;
+        match go_back(&self.env, &self.spec.storage, head, from, may_go_back, failure).await {
+            Ok(manifest) => {
+                self.decided_here = None;
+                self.start_from = Some(manifest.checkpoint);
+                self.manifests.insert(manifest.checkpoint, manifest);
+                let (now, random) = (self.env.now(), self.env.random_u64());
+                self.lifecycle.failed(&JobFailure {
+                    kind: ErrorKind::Retry,
+                    place,
+                    now,
+                    random,
+                });
+                self.moved(|lifecycle| lifecycle.taken_down().map(drop));
+                Ok(())
+            }
+            Err(failure) => Err(AttemptFailure { place, failure }),
         }
     }
 

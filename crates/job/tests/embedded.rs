@@ -280,3 +280,79 @@ fn a_start_must_say_where_from_and_another_jobs_storage_is_refused() {
     assert!(missing.message.contains("999"), "{missing}");
     assert!(begin(StartFrom::Beginning, "embedded").is_ok());
 }
+
+/// Flips a byte in the middle of every file below `dir` whose name `which` accepts; tells how many.
+fn damage(dir: &std::path::Path, which: &dyn Fn(&str) -> bool) -> usize {
+    let mut damaged = 0;
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            damaged += damage(&path, which);
+        } else if which(&path.to_string_lossy()) {
+            let mut bytes = std::fs::read(&path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            damaged += 1;
+        }
+    }
+    damaged
+}
+
+#[test]
+fn a_damaged_checkpoint_stops_the_start_unless_duplicates_are_accepted() {
+    let (real, env) = env();
+    let name = JobName::from("embedded");
+    let out = Collected::default();
+    let run = |dir: &std::path::Path, options: StartOptions, stop: bool| {
+        let program = program(2000, 1, if stop { 4_000 } else { 1_000_000 }, never(), &out);
+        real.block_on(async {
+            let storage = JobStorage::in_dir(&env, dir, &name).await?;
+            let handle = start(
+                &env,
+                JobSpec {
+                    options,
+                    ..spec(program, storage, StartFrom::Unsaid)
+                },
+            )
+            .await?;
+            if stop {
+                handle.checkpoint_now().await?;
+                handle.checkpoint_now().await?;
+                handle.cancel();
+            }
+            handle.wait().await
+        })
+    };
+    for object in ["manifest", "part"] {
+        let dir = tempfile::tempdir().unwrap();
+        let newest = match run(dir.path(), StartOptions::default(), true) {
+            Ok(JobEnd::Cancelled(Some(newest))) => newest,
+            end => panic!("{end:?}"),
+        };
+        let newest = format!("chk-{newest}/");
+        let is_manifest = |path: &str| path.contains("manifest");
+        let hit = damage(dir.path(), &|path| {
+            path.contains(&newest) && is_manifest(path) == (object == "manifest")
+        });
+        assert!(hit > 0, "{object}");
+        let latest = StartOptions {
+            from: StartFrom::Latest,
+            ..StartOptions::default()
+        };
+        let refused = run(dir.path(), latest.clone(), false).unwrap_err();
+        assert!(
+            refused.message.contains("damaged") && refused.message.contains("--accept-duplicates"),
+            "{refused}"
+        );
+        let accepted = StartOptions {
+            accept_duplicates: true,
+            ..latest
+        };
+        assert_eq!(
+            run(dir.path(), accepted, false).unwrap(),
+            JobEnd::Finished,
+            "{object}"
+        );
+    }
+}

@@ -119,7 +119,7 @@ pub fn run_with<A: Args>(build: impl FnOnce(&StreamEnv, A) -> Result<()>) -> Exi
 
 fn exit_code(kind: ErrorKind) -> u8 {
     match kind {
-        ErrorKind::Invalid => WRONG,
+        ErrorKind::Invalid | ErrorKind::Damaged => WRONG,
         ErrorKind::Fenced => FENCED,
         ErrorKind::Retry | ErrorKind::Data | ErrorKind::External | ErrorKind::Bug => FAILED,
     }

@@ -97,16 +97,14 @@ impl StateError {
             | StateError::KindChanged { .. }
             | StateError::Unclaimed { .. }
             | StateError::Undecodable { .. }
-            | StateError::Page(_)
-            | StateError::Damaged { .. }
             | StateError::NewerFormat { .. } => ErrorKind::Invalid,
+            StateError::Page(_) | StateError::Damaged { .. } => ErrorKind::Damaged,
             StateError::Unwritable { .. } => ErrorKind::Data,
             StateError::Storage(error) => match error.kind() {
                 StorageErrorKind::Retryable | StorageErrorKind::Full => ErrorKind::Retry,
                 StorageErrorKind::Taken => ErrorKind::Bug,
-                StorageErrorKind::NotFound | StorageErrorKind::Damaged | StorageErrorKind::Invalid => {
-                    ErrorKind::Invalid
-                }
+                StorageErrorKind::NotFound | StorageErrorKind::Damaged => ErrorKind::Damaged,
+                StorageErrorKind::Invalid => ErrorKind::Invalid,
             },
         }
     }

@@ -97,9 +97,9 @@ impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Failure {
         let kind = match error.kind {
             StorageErrorKind::Retryable | StorageErrorKind::Full => ErrorKind::Retry,
-            StorageErrorKind::NotFound | StorageErrorKind::Damaged | StorageErrorKind::Invalid => {
-                ErrorKind::Invalid
-            }
+            // Who asks for an object has seen its name in a decision: it should be there, and whole.
+            StorageErrorKind::NotFound | StorageErrorKind::Damaged => ErrorKind::Damaged,
+            StorageErrorKind::Invalid => ErrorKind::Invalid,
             // A key holds its writer's generation and attempt: nobody else can have written it.
             StorageErrorKind::Taken => ErrorKind::Bug,
         };

@@ -11,6 +11,9 @@ pub enum ErrorKind {
     Fenced,
     /// The user must change something (configuration, graph, a checkpoint of another job): trying again cannot help.
     Invalid,
+    /// Stored bytes are not what was written. Going back to older ones may help, but whether what has been published
+    /// since may be published again is the user's decision.
+    Damaged,
     /// A record that cannot be processed: the user's data.
     Data,
     /// Another system refused or failed in a way that may pass.

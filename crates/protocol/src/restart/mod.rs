@@ -181,7 +181,7 @@ impl FailurePolicy {
     /// company: they neither count for the strategy nor move the restart, but may still end the job by their kind.
     pub fn failed(&mut self, failure: &JobFailure) -> Verdict {
         let by_kind = match failure.kind {
-            ErrorKind::Invalid => Some(EndReason::Invalid),
+            ErrorKind::Invalid | ErrorKind::Damaged => Some(EndReason::Invalid),
             ErrorKind::Fenced => Some(EndReason::Fenced),
             ErrorKind::Data | ErrorKind::Bug => self.strike(&failure.place),
             ErrorKind::Retry | ErrorKind::External => None,
