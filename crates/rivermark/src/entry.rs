@@ -18,6 +18,7 @@ use rivermark_runtime::seams::{NoSeams, Seams};
 use rivermark_stream::StreamEnv;
 use rivermark_types::{ErrorKind, Failure, Result};
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -171,7 +172,9 @@ impl Entry {
         let settings = program_settings(config, &program).map_err(all)?;
         if self.engine.explain_graph {
             let plan = Plan::new(&program.graph, settings.pipeline.chaining, None);
-            print!("{}", plan.map_err(|errors| one(errors.into()))?.explain());
+            let text = plan.map_err(|errors| one(errors.into()))?.explain();
+            // A reader that has seen enough is no error.
+            let _ = std::io::stdout().write_all(text.as_bytes());
             return Ok(ExitCode::SUCCESS);
         }
         self.tell_settings(&settings);

@@ -1,7 +1,7 @@
 //! The parent: starts the job, kills it, starts it again, compares.
 
 use crate::job::FLAG;
-use crate::report::{Comparison, Results, tell};
+use crate::report::{Comparison, Results, say, tell};
 use clap::Parser;
 use rivermark::announce::Announcement;
 use rivermark::prelude::*;
@@ -69,7 +69,7 @@ fn run(options: &Options) -> Result<bool> {
         options,
         dir: kept.path(),
     };
-    println!(
+    say!(
         "336,776 flights out of New York in 2013{}\n",
         if options.no_crash {
             ""
@@ -94,7 +94,7 @@ fn run(options: &Options) -> Result<bool> {
     };
     tell::insights(&expected)?;
     if !options.no_crash {
-        println!("\noutput identical: {}", if right { "yes" } else { "no" });
+        say!("\noutput identical: {}", if right { "yes" } else { "no" });
     }
     Ok(right)
 }

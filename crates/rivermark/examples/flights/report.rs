@@ -6,6 +6,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+/// Prints a line. A reader that has heard enough (`| head`) is no error.
+macro_rules! say {
+    ($($words:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($words)*);
+    }};
+}
+pub(crate) use say;
+
 /// The job's results, by name.
 const RESULTS: [&str; 3] = ["hours", "carriers", "skies"];
 
@@ -106,8 +115,8 @@ pub mod tell {
     use rivermark::wording::{count, size, span};
 
     pub fn peace(run: &Run) {
-        println!("in peace    {}", speed(run));
-        println!("            {}", checkpoints(run));
+        say!("in peace    {}", speed(run));
+        say!("            {}", checkpoints(run));
     }
 
     pub fn crash(seed: u64, kill: Kill, killed: &Run, resumed: &Run, replayed: u64) {
@@ -118,16 +127,16 @@ pub mod tell {
         let from = resumed
             .from
             .map_or_else(|| "the beginning".to_owned(), |id| format!("checkpoint {id}"));
-        println!(
+        say!(
             "crash       killed (SIGKILL) {} after checkpoint {}, with {} records read (--seed {seed})",
             span(kill.delay),
             kill.after,
             count(killed.read)
         );
-        println!("            the newest it had announced: {last}; a new process went on from {from}");
-        println!("            {} rows replayed", count(replayed));
-        println!("resumed     {}", speed(resumed));
-        println!("            {}", checkpoints(resumed));
+        say!("            the newest it had announced: {last}; a new process went on from {from}");
+        say!("            {} rows replayed", count(replayed));
+        say!("resumed     {}", speed(resumed));
+        say!("            {}", checkpoints(resumed));
     }
 
     pub fn comparison(comparison: &Comparison) {
@@ -137,13 +146,13 @@ pub mod tell {
             doubled,
             leftovers,
         } = comparison;
-        println!(
+        say!(
             "output      {} rows compared, {lost} lost, {doubled} doubled",
             count(*rows as u64)
         );
         leftovers
             .iter()
-            .for_each(|file| println!("            left over: {file}"));
+            .for_each(|file| say!("            left over: {file}"));
     }
 
     fn speed(run: &Run) -> String {
@@ -193,11 +202,12 @@ pub mod tell {
             }
         }
         hours.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-        println!("\nThe worst hours to fly (those with ten departures or more, New York time)");
+        say!("\nThe worst hours to fly (those with ten departures or more, New York time)");
         for (average, hour, airport, tally) in hours.iter().take(5) {
-            println!(
+            say!(
                 "  {hour}  {airport}  {average:>4} min late on average, {:>2} of {} cancelled",
-                tally.cancelled, tally.flights
+                tally.cancelled,
+                tally.flights
             );
         }
         Ok(())
@@ -212,10 +222,10 @@ pub mod tell {
         let unknown = skies.remove("").unwrap_or_default();
         let mut skies: Vec<_> = skies.into_iter().collect();
         skies.sort_by_key(|(_, tally)| tally.average());
-        println!("\nWhat the sky does to a flight");
+        say!("\nWhat the sky does to a flight");
         for (sky, tally) in skies {
             let per_mille = tally.cancelled * 1000 / tally.flights.max(1);
-            println!(
+            say!(
                 "  {sky:5} {:>8} flights, {:>3} min late on average, {:>2}.{} % cancelled",
                 count(tally.flights),
                 tally.average(),
@@ -223,7 +233,7 @@ pub mod tell {
                 per_mille % 10
             );
         }
-        println!(
+        say!(
             "  {:5} {:>8} flights at hours whose weather nobody wrote down",
             "?",
             count(unknown.flights)
@@ -255,13 +265,13 @@ pub mod tell {
                 .collect::<Vec<_>>()
                 .join(", ")
         };
-        println!(
+        say!(
             "\nThe carriers: {} flights, {} of them never left",
             count(flights),
             count(cancelled)
         );
-        println!("  most punctual   {}", words(&years[..years.len().min(3)]));
-        println!(
+        say!("  most punctual   {}", words(&years[..years.len().min(3)]));
+        say!(
             "  least punctual  {}",
             words(&years[years.len().saturating_sub(3)..])
         );
