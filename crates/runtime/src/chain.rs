@@ -288,7 +288,8 @@ impl Chain {
             self.nodes[at].queue.push_front(work);
             return Ok(ChainState::NoRoom);
         }
-        let (flow, work) = self.call(at, work, room.min(self.slice.max_rows))?;
+        // Barriers and the end pass full outboxes, so what operators emit for them does too, a row a call.
+        let (flow, work) = self.call(at, work, room.min(self.slice.max_rows).max(1))?;
         self.route(at)?;
         match flow {
             Flow::Done => self.done(at, work)?,
