@@ -71,6 +71,8 @@ pub(crate) struct Fleet {
     image: Option<Image>,
     waker: SlotWaker,
     events: mpsc::UnboundedReceiver<TaskEvent>,
+    /// Keeps the events open where no operator does.
+    _sender: mpsc::UnboundedSender<TaskEvent>,
     /// Sink instances that have recommitted, and the checkpoint that each has committed.
     recommitted: BTreeSet<u32>,
     committed: BTreeMap<u32, CheckpointId>,
@@ -113,6 +115,7 @@ impl Fleet {
             image: None,
             waker,
             events,
+            _sender: sender,
             recommitted: BTreeSet::new(),
             committed: BTreeMap::new(),
             turn: 0,
@@ -213,11 +216,13 @@ impl Fleet {
     }
 
     /// The output of all instances since the last look.
-    pub(crate) fn take_output(&mut self) -> Output {
-        let outputs = self.instances.iter_mut().map(Instance::take_output);
-        outputs
-            .reduce(Output::beside)
-            .unwrap_or_else(|| Output::of(&self.yard.ports))
+    pub(crate) fn take_output(&mut self) -> Result<Output, String> {
+        let mut output = Output::of(&self.yard.ports);
+        for (at, instance) in self.instances.iter_mut().enumerate() {
+            let of_one = instance.take_output()?;
+            output = if at == 0 { of_one } else { output.beside(of_one) };
+        }
+        Ok(output)
     }
 
     /// As a bounded job ends: a final checkpoint, its commit, the end. Returns the rest of the output and the number of rows
@@ -231,7 +236,7 @@ impl Fleet {
             self.settle(at).await?;
         }
         let left = self.instances.iter().map(Instance::state_rows).sum();
-        let mut output = self.take_output();
+        let mut output = self.take_output()?;
         output.outside = self.yard.subject.outside.as_ref().map_or(vec![], |look| look());
         Ok((output, left))
     }

@@ -133,7 +133,7 @@ impl Instance {
             .map_err(|failure| format!("on_event({event:?}) failed: {failure}"))
     }
 
-    /// Calls the operator once. The outlets are emptied only when there is no room left, or nothing more to do.
+    /// Calls the operator once. The outlets are emptied only when rows or watermarks find no room: marks often meet full ones.
     pub(crate) fn turn(&mut self) -> Result<Turn, String> {
         let before = self.traces();
         let state = self.chain.run().map_err(|failure| {
@@ -141,10 +141,7 @@ impl Instance {
             format!("it failed at {place}: {failure}")
         })?;
         match state {
-            ChainState::Drained => {
-                self.collect()?;
-                Ok(Turn::Drained)
-            }
+            ChainState::Drained => Ok(Turn::Drained),
             ChainState::Waiting => Ok(Turn::Waiting),
             ChainState::NoRoom => match self.collect()? {
                 0 => Err("no room although nothing waits in the outlets".to_owned()),
@@ -203,10 +200,11 @@ impl Instance {
     }
 
     /// The output since the last look.
-    pub(crate) fn take_output(&mut self) -> Output {
+    pub(crate) fn take_output(&mut self) -> Result<Output, String> {
+        self.collect()?;
         let mut output = std::mem::replace(&mut self.output, Output::of(&self.ports));
         output.late = self.counters.late.swap(0, Ordering::Relaxed);
-        output
+        Ok(output)
     }
 
     /// What it stored for the barrier that has passed.

@@ -214,6 +214,8 @@ impl Cases {
                 for aftermath in AFTERMATHS {
                     self.crash(conditions, position, aftermath).await?;
                 }
+            }
+            for position in 0..=self.spec.input.len() {
                 self.rescale(conditions, position).await?;
             }
         }
@@ -268,7 +270,7 @@ impl Cases {
         let mut fleet = Fleet::start(&yard, 1, None)?;
         fleet.feed(before).await?;
         let checkpoint = fleet.barrier(SnapshotKind::Checkpoint).await?;
-        let output = fleet.take_output();
+        let output = fleet.take_output()?;
         if let Aftermath::CrashLater = aftermath {
             fleet.feed(behind).await?;
         }
@@ -308,7 +310,7 @@ impl Cases {
         for (parallelism, events) in parts {
             if parallelism != 1 {
                 let checkpoint = fleet.barrier(SnapshotKind::Checkpoint).await?;
-                let part = fleet.take_output();
+                let part = fleet.take_output()?;
                 output = Some(match output {
                     Some(before) => before.then(part),
                     None => part,

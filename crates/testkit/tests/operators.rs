@@ -32,7 +32,7 @@ fn fused_closures() {
     let subject = move || {
         Subject::operator(move || {
             let map = Map(Identity, |n: u64| n + 1);
-            let filter = Filter(map, |n: &u64| n % 3 != 0);
+            let filter = Filter(map, |n: &u64| !n.is_multiple_of(3));
             let flat = FlatMap(filter, move |n: u64| vec![n; fan_out(n) as usize]);
             FusedOperator::<u64, _>::new(TryMap(flat, |n: u64| Ok::<u64, String>(n * 10)))
         })
@@ -214,7 +214,7 @@ fn told(events: &[(Seen, i64)], watermarks: impl Fn(usize) -> Option<i64>) -> Ve
 fn a_keyed_operator_with_all_kinds_of_state_and_timers() {
     let rows: Vec<(Seen, i64)> = (0..45)
         .map(|n| {
-            let value = (noise(n) % 5 != 0).then_some(noise(n + 100) % 50);
+            let value = (!noise(n).is_multiple_of(5)).then_some(noise(n + 100) % 50);
             (
                 (noise(n + 50) % 7, value),
                 n as i64 * 2 + noise(n + 200) as i64 % 25,

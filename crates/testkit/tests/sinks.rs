@@ -27,6 +27,25 @@ fn a_two_phase_sink() {
     }
 }
 
+/// 128 kB in line: a sink's queue takes 32 of them.
+type Large = [[[u64; 32]; 32]; 16];
+
+#[test]
+fn a_two_phase_sink_whose_queue_is_full() {
+    let subject = || {
+        let collected = Collected::default();
+        let node = CommitNode::new(CollectSink::<Large>::new(collected.clone()));
+        let numbers = move || collected.rows().iter().map(|row| row[15][31][31]).collect();
+        Subject::made_by("CommitOperator", node).observed_by(numbers)
+    };
+    let large = |n: u64| Event::row::<Large>([[[n; 32]; 32]; 16]);
+    verify_operator(subject)
+        .input((0..33).map(large))
+        .input([Event::watermark(1), large(33)])
+        .expect_outside(Order::Exact, 0..34u64)
+        .verify();
+}
+
 #[test]
 fn a_sink_that_drops_everything() {
     verify_operator(|| Subject::made_by("Discard", DiscardNode))
