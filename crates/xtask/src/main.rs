@@ -3,11 +3,15 @@
 //! One module per command. A command returns whether all was well; what it measures or finds it prints as text, or
 //! with `--json` as one JSON object a line. Exit codes: 0 all well, 1 something was found or failed, 2 wrong usage.
 //!
+//! - [`crash`]: a job's process killed again and again
 //! - [`tidy`]: the rules about the tree that no compiler checks
 //! - [`mod@test`]: every test there is
+//! - [`sim`]: jobs in a simulated world, from seeds
 //!
 //! Non-goals: formatting, lints and docs, which `.ci/run` gets from cargo itself.
 
+mod crash;
+mod sim;
 mod test;
 mod tidy;
 
@@ -28,15 +32,22 @@ enum Command {
     Tidy(tidy::Args),
     /// Runs every test and counts what passed
     Test(test::Args),
+    /// Kills a job's process again and again; nothing may be lost or doubled
+    CrashTest(crash::Args),
 }
 
 /// Whether all was well; an error is one line that says what stopped the command.
 type Outcome = Result<bool, String>;
 
 fn main() -> ExitCode {
+    if std::env::args_os().next().is_some_and(|name| name == crash::job::NAME) {
+        return crash::job::main();
+    }
     let outcome = match Cli::parse().command {
         Command::Tidy(args) => tidy::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Sim(args) => sim::run(&args),
+        Command::CrashTest(args) => crash::run(&args),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -1,0 +1,256 @@
+//! `cargo xtask sim`: jobs in a simulated world with crashes and faults, one a seed, on all cores.
+//!
+//! Also the search for bugs that are there on purpose: `--planted` and `--lie`. There a run is good if a seed fails.
+
+use crate::Outcome;
+use rivermark_sim::scenario::{Counts, Options, Planted, SeedReport, SyncSite, run_seed};
+use serde_json::json;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{OnceLock, mpsc};
+use std::time::{Duration, Instant};
+
+/// Runs scenarios and prints what they came to. Exit code 1 if a seed failed, or if a bug that is there on purpose was not found.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How many seeds to run
+    #[arg(long, default_value_t = 200)]
+    seeds: u64,
+    /// The first seed
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Print what happened, a line each
+    #[arg(long)]
+    trace: bool,
+    /// Plant a bug and search for a seed that finds it; "all" for each in turn
+    #[arg(long, value_name = "NAME")]
+    planted: Option<String>,
+    /// Leave out a sync and search for a seed that fails; "all" for each in turn
+    #[arg(long, value_name = "SITE", conflicts_with = "planted")]
+    lie: Option<String>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+    /// How many threads; as many as there are cores if not given
+    #[arg(long)]
+    threads: Option<NonZeroUsize>,
+}
+
+/// So many failures are shown in full; the others are only counted.
+const SHOWN: u64 = 10;
+
+pub(crate) fn run(args: &Args) -> Outcome {
+    match (&args.planted, &args.lie) {
+        (Some(name), _) => hunt(args, &planted(name)?),
+        (_, Some(name)) => hunt(args, &lies(name)?),
+        (None, None) => Ok(all_well(args)),
+    }
+}
+
+/// A bug that is there on purpose: its option on the command line, and what it does.
+type Quarry = (String, Options);
+
+fn planted(name: &str) -> Result<Vec<Quarry>, String> {
+    let bugs = match name {
+        "all" => Planted::ALL.to_vec(),
+        name => vec![Planted::of_name(name).ok_or_else(|| {
+            let known = Planted::ALL.map(Planted::name).join(", ");
+            format!("--planted {name}: there is no such bug (known: {known}, all)")
+        })?],
+    };
+    let quarry = |bug: Planted| {
+        let options = Options {
+            planted: Some(bug),
+            ..Options::default()
+        };
+        (format!("--planted {bug}"), options)
+    };
+    Ok(bugs.into_iter().map(quarry).collect())
+}
+
+fn lies(name: &str) -> Result<Vec<Quarry>, String> {
+    let sites = match name {
+        "all" => SyncSite::NEEDED.to_vec(),
+        name => vec![SyncSite::of_name(name).ok_or_else(|| {
+            let known = SyncSite::NEEDED.map(SyncSite::name).join(", ");
+            format!("--lie {name}: there is no such sync (known: {known}, all)")
+        })?],
+    };
+    let quarry = |site: SyncSite| {
+        let options = Options {
+            lie: Some(site),
+            ..Options::default()
+        };
+        (format!("--lie {site}"), options)
+    };
+    Ok(sites.into_iter().map(quarry).collect())
+}
+
+/// Runs all seeds; tells whether none failed.
+fn all_well(args: &Args) -> bool {
+    let options = Options {
+        trace: args.trace,
+        ..Options::default()
+    };
+    let started = now();
+    let mut total = Counts::default();
+    let mut told = Duration::ZERO;
+    search(args, options, |report| {
+        total += &report.counts;
+        show(args, &report, total.failures, "");
+        let elapsed = now() - started;
+        if elapsed > told + Duration::from_secs(10) {
+            told = elapsed;
+            eprintln!(
+                "{} of {} seeds, {} failed, {:.0} seeds/s",
+                total.seeds,
+                args.seeds,
+                total.failures,
+                total.seeds as f64 / elapsed.as_secs_f64()
+            );
+        }
+        true
+    });
+    sum_up(args, &total, now() - started);
+    total.failures == 0 && total.seeds > 0
+}
+
+/// Searches a failing seed for each bug; tells whether all were found.
+fn hunt(args: &Args, bugs: &[Quarry]) -> Outcome {
+    let mut all_found = true;
+    for (name, options) in bugs {
+        let options = Options {
+            trace: args.trace,
+            ..*options
+        };
+        let mut found: Option<SeedReport> = None;
+        let mut seeds = 0;
+        search(args, options, |report| {
+            seeds += 1;
+            if report.failure.is_some() && found.as_ref().is_none_or(|found| report.seed < found.seed) {
+                found = Some(report);
+            }
+            found.is_none()
+        });
+        all_found &= found.is_some();
+        match found {
+            _ if args.json => println!(
+                "{}",
+                json!({ "command": "sim", "bug": name, "seeds": seeds,
+                        "found_by": found.as_ref().map(|report| report.seed),
+                        "failure": found.as_ref().and_then(|report| report.failure.clone()) })
+            ),
+            Some(report) => {
+                println!("{name}: found after {seeds} seeds");
+                show(args, &report, 1, name);
+            }
+            None => println!("{name}: NOT found in {seeds} seeds"),
+        }
+    }
+    Ok(all_found)
+}
+
+/// Runs seeds on all threads until there are no more or `each` says no.
+fn search(args: &Args, options: Options, mut each: impl FnMut(SeedReport) -> bool) {
+    let threads = args
+        .threads
+        .or_else(|| std::thread::available_parallelism().ok())
+        .map_or(1, NonZeroUsize::get);
+    let (next, enough) = (AtomicU64::new(0), AtomicBool::new(false));
+    let (reports, inbox) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let (reports, next, enough) = (reports.clone(), &next, &enough);
+            scope.spawn(move || {
+                while !enough.load(Ordering::Relaxed) {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= args.seeds || reports.send(run_one(args.seed + number, options)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(reports);
+        for report in inbox {
+            if !each(report) {
+                enough.store(true, Ordering::Relaxed);
+            }
+        }
+    });
+}
+
+/// A panic that reaches us is a failure of the seed.
+fn run_one(seed: u64, options: Options) -> SeedReport {
+    catch_unwind(AssertUnwindSafe(|| run_seed(seed, &options)))
+        .unwrap_or_else(|_| SeedReport::panicked(seed))
+}
+
+/// Time since the first call.
+fn now() -> Duration {
+    #[expect(clippy::disallowed_methods, reason = "a tool's own clock, outside of every simulation")]
+    fn clock() -> Instant {
+        Instant::now()
+    }
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let first = *FIRST.get_or_init(clock);
+    clock() - first
+}
+
+fn show(args: &Args, report: &SeedReport, failures: u64, bug: &str) {
+    let SeedReport {
+        seed, topology, failure, ..
+    } = report;
+    if args.trace && !args.json {
+        for line in &report.trace {
+            println!("{line}");
+        }
+    }
+    let Some(failure) = failure else { return };
+    if args.json {
+        println!(
+            "{}",
+            json!({ "command": "sim", "seed": seed, "topology": topology.to_string(), "failure": failure,
+                    "trace": report.trace })
+        );
+    } else if failures <= SHOWN {
+        println!("seed {seed} ({topology}): {failure}");
+        if !args.trace {
+            println!("    replay: cargo xtask sim --seeds 1 --seed {seed} --trace {bug}");
+        }
+    }
+}
+
+fn sum_up(args: &Args, total: &Counts, elapsed: Duration) {
+    let rate = total.seeds as f64 / elapsed.as_secs_f64().max(1e-9);
+    let share = 100.0 * total.mean(total.restored_both);
+    if args.json {
+        println!(
+            "{}",
+            json!({ "command": "sim", "seeds": total.seeds, "failures": total.failures, "seeds_per_second": rate,
+                    "rows": total.rows, "checkpoints": total.checkpoints, "faults": total.faults,
+                    "process_restarts": total.process_restarts, "attempt_restarts": total.attempt_restarts,
+                    "restored_keyed_and_committables_percent": share, "polls": total.steps,
+                    "virtual_seconds": total.virtual_time.as_secs_f64() })
+        );
+        return;
+    }
+    let line = |what: &str, sum: u64| println!("  {what:<24} {sum:>12} {:>10.2} a seed", total.mean(sum));
+    println!(
+        "{} seeds in {:.1} s: {rate:.1} seeds/s",
+        total.seeds,
+        elapsed.as_secs_f64()
+    );
+    line("rows", total.rows);
+    line("checkpoints decided", total.checkpoints);
+    line("restarts", total.restarts());
+    line("  of the process", total.process_restarts);
+    line("  inside the process", total.attempt_restarts);
+    line("faults", total.all_faults());
+    for (kind, count) in &total.faults {
+        line(&format!("  {kind}"), *count);
+    }
+    line("polls", total.steps);
+    println!("  restored keyed state and pending committables: {share:.0} % of the seeds");
+    println!("{} failures", total.failures);
+}
