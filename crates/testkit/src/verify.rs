@@ -165,7 +165,8 @@ enum Aftermath {
     CrashAtOnce,
     /// The checkpoint is decided, and they know.
     CrashWhenCommitted,
-    /// The rest of the input is worked off while the image is copied row by row, and another checkpoint is given up.
+    /// The rest of the input is worked off while the image is copied row by row; that the checkpoint is decided is known
+    /// only behind the next barrier, whose checkpoint is given up.
     CrashLater,
     /// What was restored is snapshotted at once, and restored again.
     RestoreTwice,
@@ -280,6 +281,7 @@ impl Cases {
             Aftermath::CrashWhenCommitted => fleet.decide(checkpoint).await?,
             Aftermath::CrashLater => {
                 let lost = fleet.barrier(SnapshotKind::Checkpoint).await?;
+                fleet.decide(checkpoint).await?;
                 fleet.abort(lost)?;
             }
             Aftermath::RestoreTwice => {

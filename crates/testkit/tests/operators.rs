@@ -351,7 +351,7 @@ fn windows_whose_late_rows_come_out_beside() {
         .verify();
 }
 
-/// Tells each row of the left with what the right had last said of its key; ten later both are forgotten.
+/// Tells each row of the left with what the right had last said of its key; about ten later both are forgotten.
 #[derive(Default)]
 struct Enrich(Option<(ValueState<u64, String>, Timers<u64>)>);
 
@@ -369,7 +369,7 @@ impl KeyedOp2<u64, u64, (u64, String), (u64, String)> for Enrich {
         let time = row.event_time()?;
         let (last, timers) = self.0.as_mut().ok_or_else(not_open)?;
         last.set(key, row.value.1);
-        timers.register(key, time.plus_ms(10));
+        timers.register(key, Timestamp(forgotten_at(time.0)));
         Ok(())
     }
     fn timer(&mut self, key: &Key<u64>, _: Timer, out: &mut Out<(u64, String)>) -> Result<()> {
@@ -381,11 +381,16 @@ impl KeyedOp2<u64, u64, (u64, String), (u64, String)> for Enrich {
     }
 }
 
+fn forgotten_at(time: i64) -> i64 {
+    time / 4 * 4 + 12
+}
+
 #[test]
 fn two_connected_inputs() {
     let (mut input, mut expected) = (vec![], vec![]);
     let mut last: BTreeMap<u64, String> = BTreeMap::new();
     let mut timers: BTreeSet<(i64, u64)> = BTreeSet::new();
+    let mut is_exact = false;
     for n in 0..60u64 {
         let key = noise(n) % 5;
         match noise(n + 3) % 9 {
@@ -396,11 +401,13 @@ fn two_connected_inputs() {
             5..8 => {
                 input.push(Event::row((key, format!("said {n}"))).at(n as i64).on(1));
                 last.insert(key, format!("said {n}"));
-                timers.insert((n as i64 + 10, key));
+                timers.insert((forgotten_at(n as i64), key));
             }
             _ => {
-                input.push(Event::watermark(n as i64 - 2));
-                while let Some((_, key)) = timers.first().copied().filter(|(due, _)| *due <= n as i64 - 2) {
+                let watermark = n as i64 / 4 * 4;
+                input.push(Event::watermark(watermark));
+                is_exact |= timers.iter().any(|(due, _)| *due == watermark);
+                while let Some((_, key)) = timers.first().copied().filter(|(due, _)| *due <= watermark) {
                     timers.pop_first();
                     expected.extend(last.remove(&key).map(|text| (key, format!("{text} forgotten"))));
                 }
@@ -409,6 +416,7 @@ fn two_connected_inputs() {
     }
     assert!(expected.iter().any(|(_, text)| text.ends_with("forgotten")));
     assert!(expected.iter().any(|(_, text)| text.starts_with("said")));
+    assert!(is_exact, "no timer is due at a watermark's very time");
     let subject = || {
         let right = |row: &(u64, String)| row.0;
         Subject::operator(move || ConnectOperator::new(|row: &u64| *row, right, Enrich::default()))
