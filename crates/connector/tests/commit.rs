@@ -145,6 +145,8 @@ fn a_restore_commits_what_the_checkpoint_lists_and_aborts_the_rest() {
 struct Puppet {
     /// A permit lets one `write` begin.
     may_write: Arc<Semaphore>,
+    /// A permit lets one `commit` of something be done.
+    may_commit: Arc<Semaphore>,
     /// A permit for every `write` that has begun.
     began: Arc<Semaphore>,
     log: Arc<Mutex<Vec<String>>>,
@@ -162,6 +164,7 @@ impl Puppet {
     fn new(ending: Ending) -> Puppet {
         Puppet {
             may_write: Arc::new(Semaphore::new(0)),
+            may_commit: Arc::new(Semaphore::new(0)),
             began: Arc::new(Semaphore::new(0)),
             log: Arc::default(),
             ending,
@@ -214,11 +217,14 @@ impl TwoPhaseSink for PuppetWriter {
             Ending::Panics => panic!("ouch"),
         }
     }
-    async fn prepare(&mut self, _checkpoint: CheckpointId) -> Result<Vec<u64>> {
-        Ok(vec![])
+    async fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<u64>> {
+        Ok(vec![checkpoint.0])
     }
-    async fn commit(&mut self, _committables: Vec<u64>) -> Result<()> {
+    async fn commit(&mut self, committables: Vec<u64>) -> Result<()> {
         self.log("commit".into());
+        if !committables.is_empty() {
+            self.puppet.may_commit.acquire().await.unwrap().forget();
+        }
         Ok(())
     }
     async fn abort_unlisted(&mut self) -> Result<()> {
@@ -311,5 +317,25 @@ fn the_next_attempts_writer_waits_for_the_last_call_of_the_one_before() {
         new.expect_phase(SinkPhase::Recommitted).await;
         // The call under way was finished, the queued one never began, and only then did the new one start.
         assert_eq!(puppet.log(), ["1: commit", "1: begin 1", "1: end 1", "2: commit"]);
+    });
+}
+
+#[test]
+fn a_commit_that_is_under_way_is_still_listed() {
+    let world = RealEnv::start().unwrap();
+    let (env, puppet) = (world.env(), Puppet::new(Ending::Well));
+    world.block_on(async {
+        let mut bench = start(&env, &puppet_node(&puppet), 1, None);
+        bench.open_gate().await.unwrap();
+        let checkpoint = |id| barrier(id, SnapshotKind::Checkpoint);
+        assert_eq!(listed(&bench.snapshot(checkpoint(1)).await.unwrap()), [1]);
+        // The second barrier waits for its prepare when the first checkpoint is decided.
+        bench.begin_snapshot(checkpoint(2)).unwrap();
+        assert!(bench.waits().unwrap());
+        bench.event(OperatorEvent::Committed(CheckpointId(1))).unwrap();
+        assert_eq!(listed(&bench.end_snapshot().await.unwrap()), [1, 2]);
+        puppet.may_commit.add_permits(1);
+        bench.expect_phase(SinkPhase::Committed(CheckpointId(1))).await;
+        assert_eq!(listed(&bench.snapshot(checkpoint(3)).await.unwrap()), [2, 3]);
     });
 }

@@ -129,7 +129,15 @@ impl Bench {
 
     /// Sends a barrier through and gives the lists of the snapshot.
     pub async fn snapshot(&mut self, barrier: Barrier) -> Result<Lists, Failure> {
-        self.chain.push_barrier(barrier)?;
+        self.begin_snapshot(barrier)?;
+        self.end_snapshot().await
+    }
+
+    pub fn begin_snapshot(&mut self, barrier: Barrier) -> Result<(), Failure> {
+        self.chain.push_barrier(barrier)
+    }
+
+    pub async fn end_snapshot(&mut self) -> Result<Lists, Failure> {
         self.drain().await?;
         Ok(self.chain.take_snapshots().remove(0).lists)
     }
