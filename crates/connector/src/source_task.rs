@@ -8,7 +8,7 @@
 use crate::pace::Pace;
 use crate::source::{ReadPoll, ReadRows, ReaderCx, Source, SplitIndex, SplitReader};
 use crate::watermark::WatermarkStrategy;
-use rivermark_data::{Activity, Typed};
+use rivermark_data::Typed;
 use rivermark_runtime::source::SPLITS;
 use rivermark_runtime::{
     Cx, Lists, OpenCx, OperatorEvent, OperatorReport, Reporter, SourceAssignment, SourceDriver, SourcePoll,
@@ -76,7 +76,6 @@ struct SourceWatermark {
     emitted: Timestamp,
     told_at: Millis,
     rows_since: usize,
-    activity: Activity,
 }
 
 impl<S: Source> SourceTask<S> {
@@ -97,7 +96,6 @@ impl<S: Source> SourceTask<S> {
                 emitted: Timestamp::MIN,
                 told_at: Millis(0),
                 rows_since: 0,
-                activity: Activity::Active,
             },
             rows: ReadRows::default(),
             read_from: None,
@@ -188,16 +186,14 @@ impl<S: Source> SourceTask<S> {
             _ if !self.options.strategy.has_times() => Timestamp::MIN,
             lowest => lowest.unwrap_or(Timestamp::MAX).min(self.watermark.hold),
         };
-        // Nothing to read and nothing left to assign, yet more may be found: no promise, but no obstacle either.
-        let idle = current == Timestamp::MAX && !ended;
-        let mut told = self.watermark.become_active(!idle, cx);
+        // Nothing to read, nothing left to assign, and not told yet that it is the end: the next word of the master is
+        // either a split or the end, so nothing is promised. (Calling this idle would let the others' watermark pass, and
+        // operators that still hold windows of this stream would fire them late.)
+        let undecided = current == Timestamp::MAX && !ended;
         let due = at_once
             || self.watermark.rows_since >= ROWS_PER_WATERMARK
             || now.since(self.watermark.told_at) >= self.options.watermark_interval;
-        if !idle && due {
-            told |= self.watermark.rise_to(current, now, cx);
-        }
-        told
+        !undecided && due && self.watermark.rise_to(current, now, cx)
     }
 
     fn say_dry(&mut self) {
@@ -209,16 +205,6 @@ impl<S: Source> SourceTask<S> {
 }
 
 impl SourceWatermark {
-    fn become_active(&mut self, active: bool, cx: &mut Cx<'_>) -> bool {
-        let activity = if active { Activity::Active } else { Activity::Idle };
-        let changed = activity != self.activity;
-        if changed {
-            self.activity = activity;
-            cx.emit_status(activity);
-        }
-        changed
-    }
-
     fn rise_to(&mut self, watermark: Timestamp, now: Millis, cx: &mut Cx<'_>) -> bool {
         if watermark <= self.emitted {
             return false;

@@ -83,6 +83,7 @@ pub(crate) fn restore(
             };
             let mut shares = deal(entry, vertex.parallelism);
             if node.role == NodeRole::Source {
+                promise_least(&mut shares);
                 restored
                     .sources
                     .insert(*id, source(entry, manifest, &mut shares)?);
@@ -151,6 +152,14 @@ fn deal(entry: &OperatorEntry, parallelism: u32) -> Vec<Share> {
         }
     }
     shares
+}
+
+/// Splits go to whichever reader asks, so no reader may promise more than the slowest of them did.
+fn promise_least(shares: &mut [Share]) {
+    let least = shares.iter().map(|share| share.watermark).min();
+    shares
+        .iter_mut()
+        .for_each(|share| share.watermark = least.unwrap_or(Timestamp::MIN));
 }
 
 /// The splits that readers held go back to the tracker, whatever the parallelism.

@@ -356,3 +356,27 @@ fn a_damaged_checkpoint_stops_the_start_unless_duplicates_are_accepted() {
         );
     }
 }
+
+#[test]
+fn a_sink_chained_to_its_source_is_let_through_its_gate() {
+    let (real, env) = env();
+    let out = Collected::default();
+    let streams = rivermark_stream::StreamEnv::new();
+    let rows: Vec<u64> = (0..1000).collect();
+    streams
+        .from_collection(rows.clone())
+        .uid("rows")
+        .sink_to(CollectSink::new(out.clone()))
+        .uid("sink");
+    let program = streams.build().unwrap();
+    let handle = real
+        .block_on(start(
+            &env,
+            spec(program, JobStorage::in_memory(), StartFrom::Unsaid),
+        ))
+        .unwrap();
+    assert_eq!(real.block_on(handle.wait()).unwrap(), JobEnd::Finished);
+    let mut found = out.rows();
+    found.sort();
+    assert_eq!(found, rows);
+}

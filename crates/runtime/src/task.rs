@@ -115,8 +115,13 @@ impl Task {
     /// Something from the master.
     pub fn command(&mut self, command: TaskCommand) -> Result<()> {
         match command {
-            // A source takes these in stream order, between two polls.
-            TaskCommand::Trigger(_) | TaskCommand::Event(..) if self.chain.is_source() => {
+            // A source takes these in stream order, between two polls; operators behind it hear at once, since what they
+            // wait for may be just this.
+            TaskCommand::Trigger(_) if self.chain.is_source() => {
+                self.orders.push_back(command);
+                Ok(())
+            }
+            TaskCommand::Event(node, _) if self.chain.is_source() && node == self.info.node => {
                 self.orders.push_back(command);
                 Ok(())
             }
