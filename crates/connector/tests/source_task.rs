@@ -55,14 +55,11 @@ fn it_asks_reads_and_ends() {
     assert_eq!(bench.reports(), ["WantsSplits"], "asked once");
     bench.event(assign(0, 3, 0, i64::MIN)).unwrap();
     bench.event(OperatorEvent::WatermarkHold(Timestamp::MAX)).unwrap();
-    let expected = vec![row(100), row(300), row(200), Out::Watermark(289), Out::Idle];
+    let expected = vec![row(100), row(300), row(200), Out::Watermark(289)];
     assert_eq!(bench.poll_all::<i64>().unwrap(), expected);
     assert_eq!(bench.reports(), ["WantsSplits"]);
     bench.event(OperatorEvent::NoMoreSplits).unwrap();
-    assert_eq!(
-        bench.poll_all::<i64>().unwrap(),
-        [Out::Active, Out::Watermark(i64::MAX)]
-    );
+    assert_eq!(bench.poll_all::<i64>().unwrap(), [Out::Watermark(i64::MAX)]);
     assert_eq!(bench.poll_all::<i64>().unwrap(), []);
     assert_eq!(bench.reports(), ["Dry"], "told once");
 }
