@@ -9,6 +9,7 @@ mod draw;
 mod executor;
 pub mod files;
 mod process;
+pub mod scenario;
 mod trace;
 mod world;
 

@@ -32,6 +32,8 @@ enum Command {
     Tidy(tidy::Args),
     /// Runs every test and counts what passed
     Test(test::Args),
+    /// Runs jobs in a simulated world with crashes and faults, one a seed
+    Sim(sim::Args),
     /// Kills a job's process again and again; nothing may be lost or doubled
     CrashTest(crash::Args),
 }

@@ -13,7 +13,7 @@ mod actor;
 mod lineage;
 mod operator;
 
-pub use operator::CommitOperator;
+pub use operator::{COMMITTABLES, CommitOperator};
 
 use crate::sink::Sink;
 use lineage::Lineage;

@@ -1,0 +1,284 @@
+//! Operators that fail, panic or dawdle: wrapped around those of a finished program, so that any call of any operator may
+//! be hit. How often is planned over the whole run, through all attempts and processes.
+
+use super::book::Book;
+use super::planted::Plant;
+use crate::Draw;
+use rivermark_env::Env;
+use rivermark_runtime::{
+    Cx, Flow, Lists, NodeBody, OpenCx, Operator, OperatorEvent, OperatorFactory, Program, RowCursor, SlotWaker,
+    SourceDriver, SourceEnumerator, SourceFactory, SourcePoll,
+};
+use rivermark_types::{Barrier, ErrorKind, Failure, InputId, Millis, Result, Timestamp, Uid};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// The words by which a planned failure is known.
+pub(crate) const PLANNED: &str = "a planned failure";
+
+/// What happens to a call.
+#[derive(Clone, Copy, Debug)]
+enum Blow {
+    Panic,
+    Fail(ErrorKind),
+    Dawdle(Duration),
+}
+
+/// The blows of one operator, by the number of the call that they hit.
+struct Blows {
+    calls: AtomicU64,
+    due: Mutex<BTreeMap<u64, Blow>>,
+    book: Arc<Book>,
+    plant: Option<Arc<Plant>>,
+}
+
+impl Blows {
+    fn next(&self) -> Option<Blow> {
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        self.due
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&call)
+    }
+
+    /// The blow to this call; a wait is left to the caller.
+    fn strike(&self) -> Result<Option<Duration>> {
+        match self.next() {
+            None => Ok(None),
+            Some(Blow::Panic) => {
+                self.book.fault("operator panicked");
+                std::panic::panic_any(PLANNED);
+            }
+            Some(Blow::Fail(kind)) => {
+                self.book.fault("operator failed");
+                Err(Failure::new(kind, PLANNED))
+            }
+            Some(Blow::Dawdle(wait)) => {
+                self.book.fault("operator slow");
+                Ok(Some(wait))
+            }
+        }
+    }
+}
+
+/// All blows of a run.
+#[derive(Clone)]
+pub(crate) struct Hurts {
+    nodes: Vec<Arc<Blows>>,
+}
+
+/// The most operators a scenario has.
+const NODES: usize = 10;
+
+impl Hurts {
+    /// Draws the blows of a run. A planted bug is shown what operators prepare.
+    pub(crate) fn draw(draw: &mut Draw, book: &Arc<Book>, plant: Option<Arc<Plant>>) -> Hurts {
+        let mut nodes = vec![BTreeMap::new(); NODES];
+        for _ in 0..draw.below(3) {
+            let blow = match draw.below(4) {
+                0 => Blow::Panic,
+                1 => Blow::Fail(ErrorKind::Data),
+                2 => Blow::Fail(ErrorKind::Retry),
+                _ => Blow::Fail(ErrorKind::External),
+            };
+            hit(&mut nodes, draw, blow);
+        }
+        for _ in 0..draw.below(4) {
+            let wait = draw.time(Duration::from_millis(1), Duration::from_millis(150));
+            hit(&mut nodes, draw, Blow::Dawdle(wait));
+        }
+        let blows = |due| {
+            Arc::new(Blows {
+                calls: AtomicU64::new(0),
+                due: Mutex::new(due),
+                book: book.clone(),
+                plant: plant.clone(),
+            })
+        };
+        Hurts {
+            nodes: nodes.into_iter().map(blows).collect(),
+        }
+    }
+
+    /// Wraps the operators of a program.
+    pub(crate) fn wrap(&self, program: &mut Program) {
+        for (body, blows) in program.nodes.iter_mut().zip(&self.nodes) {
+            *body = match body.clone() {
+                NodeBody::Operator(inner) => NodeBody::Operator(Arc::new(HurtFactory {
+                    inner,
+                    blows: blows.clone(),
+                })),
+                NodeBody::Source(inner) => NodeBody::Source(Arc::new(HurtSource {
+                    inner,
+                    blows: blows.clone(),
+                })),
+            };
+        }
+    }
+}
+
+fn hit(nodes: &mut [BTreeMap<u64, Blow>], draw: &mut Draw, blow: Blow) {
+    // Most programs have few operators, and those with few rows a call have few calls.
+    let node = draw.index(5);
+    let limit = [8, 60, 400][draw.index(3)];
+    nodes[node].insert(draw.below(limit), blow);
+}
+
+struct HurtFactory {
+    inner: Arc<dyn OperatorFactory>,
+    blows: Arc<Blows>,
+}
+
+impl OperatorFactory for HurtFactory {
+    fn create(&self) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(HurtOperator {
+            inner: self.inner.create()?,
+            blows: self.blows.clone(),
+            bell: None,
+            uid: None,
+            asleep_until: None,
+        }))
+    }
+}
+
+/// What wakes an operator that dawdles.
+struct Bell {
+    env: Env,
+    waker: SlotWaker,
+}
+
+struct HurtOperator {
+    inner: Box<dyn Operator>,
+    blows: Arc<Blows>,
+    bell: Option<Bell>,
+    uid: Option<Uid>,
+    asleep_until: Option<Millis>,
+}
+
+impl HurtOperator {
+    /// Whether the call has to wait.
+    fn must_wait(&mut self) -> Result<bool> {
+        let Some(bell) = &self.bell else { return Ok(false) };
+        if let Some(until) = self.asleep_until {
+            let asleep = bell.env.now() < until;
+            if !asleep {
+                self.asleep_until = None;
+            }
+            return Ok(asleep);
+        }
+        let Some(wait) = self.blows.strike()? else {
+            return Ok(false);
+        };
+        self.asleep_until = Some(bell.env.now().after(wait));
+        let (env, waker) = (bell.env.clone(), bell.waker.clone());
+        bell.env.spawn_io("dawdle", async move {
+            env.sleep(wait + Duration::from_millis(1)).await;
+            waker.wake();
+        });
+        Ok(true)
+    }
+
+    /// A blow where nothing can wait.
+    fn blow(&self) -> Result<()> {
+        self.blows.strike().map(drop)
+    }
+}
+
+impl Operator for HurtOperator {
+    fn open(&mut self, cx: &mut OpenCx<'_>) -> Result<()> {
+        self.bell = Some(Bell {
+            env: cx.env().clone(),
+            waker: cx.waker(),
+        });
+        self.uid = cx.info().uid.clone();
+        self.blow()?;
+        self.inner.open(cx)
+    }
+
+    fn on_batch(&mut self, input: InputId, rows: &mut RowCursor<'_>, cx: &mut Cx<'_>) -> Result<Flow> {
+        if self.must_wait()? {
+            return Ok(Flow::Wait);
+        }
+        self.inner.on_batch(input, rows, cx)
+    }
+
+    fn on_watermark(&mut self, watermark: Timestamp, cx: &mut Cx<'_>) -> Result<Flow> {
+        if self.must_wait()? {
+            return Ok(Flow::Wait);
+        }
+        self.inner.on_watermark(watermark, cx)
+    }
+
+    fn before_barrier(&mut self, barrier: &Barrier, cx: &mut Cx<'_>) -> Result<Flow> {
+        if self.must_wait()? {
+            return Ok(Flow::Wait);
+        }
+        self.inner.before_barrier(barrier, cx)
+    }
+
+    fn snapshot_lists(&mut self) -> Result<Lists> {
+        self.blow()?;
+        let lists = self.inner.snapshot_lists()?;
+        if let (Some(plant), Some(uid)) = (&self.blows.plant, &self.uid) {
+            plant.snapshot(uid, &lists);
+        }
+        Ok(lists)
+    }
+
+    fn on_event(&mut self, event: &OperatorEvent, cx: &mut Cx<'_>) -> Result<()> {
+        self.inner.on_event(event, cx)
+    }
+
+    fn on_end(&mut self, cx: &mut Cx<'_>) -> Result<Flow> {
+        self.inner.on_end(cx)
+    }
+}
+
+struct HurtSource {
+    inner: Arc<dyn SourceFactory>,
+    blows: Arc<Blows>,
+}
+
+impl SourceFactory for HurtSource {
+    fn driver(&self) -> Result<Box<dyn SourceDriver>> {
+        Ok(Box::new(HurtDriver {
+            inner: self.inner.driver()?,
+            blows: self.blows.clone(),
+        }))
+    }
+
+    fn enumerator(&self, env: &Env) -> Result<Box<dyn SourceEnumerator>> {
+        self.inner.enumerator(env)
+    }
+}
+
+struct HurtDriver {
+    inner: Box<dyn SourceDriver>,
+    blows: Arc<Blows>,
+}
+
+impl SourceDriver for HurtDriver {
+    fn open(&mut self, cx: &mut OpenCx<'_>) -> Result<()> {
+        self.inner.open(cx)
+    }
+
+    fn poll(&mut self, max_rows: usize, cx: &mut Cx<'_>) -> Result<SourcePoll> {
+        self.blows.strike()?;
+        self.inner.poll(max_rows, cx)
+    }
+
+    fn on_event(&mut self, event: &OperatorEvent, cx: &mut Cx<'_>) -> Result<()> {
+        self.inner.on_event(event, cx)
+    }
+
+    fn snapshot_lists(&mut self) -> Result<Lists> {
+        self.blows.strike()?;
+        self.inner.snapshot_lists()
+    }
+
+    fn place(&self, row: Option<usize>) -> String {
+        self.inner.place(row)
+    }
+}

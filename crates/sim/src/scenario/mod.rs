@@ -1,0 +1,197 @@
+//! Scenarios: a small job, drawn from a seed, that is killed, unplugged, stopped, given bad stores and failing operators,
+//! and must come to what it comes to without all that.
+//!
+//! Layout: [`run_seed`]; `plan` (what is drawn), `rows`, `operators` and `job` (the job), `trouble` and `hurt` (what goes
+//! wrong around and inside of it), `seams` (what the engine lets in), `supervisor` (starts processes until the job is done),
+//! `oracle` (whether it was right), [`planted`] and [`lies`] (bugs that must be found), `book` and [`report`] (the counts),
+//! `log` (the engine's own words, in the trace).
+//! Non-goals: no threads (a caller runs many seeds at once), no printing.
+
+mod book;
+mod hurt;
+mod job;
+pub mod lies;
+mod log;
+mod operators;
+mod oracle;
+mod plan;
+pub mod planted;
+pub mod report;
+mod rows;
+mod seams;
+mod supervisor;
+mod trouble;
+
+pub use lies::SyncSite;
+pub use plan::Topology;
+pub use planted::Planted;
+pub use report::{Counts, SeedReport};
+
+use crate::SimWorld;
+use book::Book;
+use hurt::{Hurts, PLANNED};
+use job::Outside;
+use plan::Scenario;
+use planted::Plant;
+use rows::Output;
+use seams::SimSeams;
+use std::sync::{Arc, Once};
+use supervisor::{Plan, Supervisor};
+use trouble::{StoreTrouble, Strikes};
+
+/// What a run is to show.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// A bug to plant.
+    pub planted: Option<Planted>,
+    /// A sync to leave out.
+    pub lie: Option<SyncSite>,
+    /// Whether to keep a readable trace.
+    pub trace: bool,
+}
+
+/// Runs the scenario of a seed: once without faults, once with them.
+pub fn run_seed(seed: u64, options: &Options) -> SeedReport {
+    silence_planned_panics();
+    let scenario = Arc::new(Scenario::draw(seed));
+    let expected = run_without_faults(seed, &scenario);
+    let run = Run::new(seed, scenario.clone(), options);
+    let (mut report, found) = run.through();
+    if report.failure.is_none() {
+        let right = expected.and_then(|expected| oracle::compare(&scenario, &expected, &found));
+        report.failure = right.err();
+    }
+    report.counts.failures = u64::from(report.failure.is_some());
+    report
+}
+
+/// The output that the seed's job has to have.
+fn run_without_faults(seed: u64, scenario: &Arc<Scenario>) -> Result<Vec<Output>, String> {
+    let mut world = SimWorld::new(seed ^ 0x5eed_0000_0000_0000);
+    let machine = world.machine("disk");
+    let book = Arc::new(Book::default());
+    let plan = Plan {
+        scenario: scenario.clone(),
+        outside: Outside::default(),
+        seams: Arc::new(SimSeams::new(book.clone(), world.draw("codecs"), None)),
+        hurts: None,
+        store: None,
+    };
+    let outside = plan.outside.clone();
+    let shapes = world.draw("shapes");
+    let mut supervisor = Supervisor::new(plan, book, machine, Strikes::none(), shapes, true);
+    let run = supervisor.run(&mut world, |_| ());
+    run.map_err(|why| format!("already without faults: {why}"))?;
+    Ok(oracle::output(scenario, &outside))
+}
+
+/// The run with faults.
+struct Run {
+    seed: u64,
+    world: SimWorld,
+    supervisor: Supervisor,
+    trace: bool,
+}
+
+impl Run {
+    fn new(seed: u64, scenario: Arc<Scenario>, options: &Options) -> Run {
+        let mut world = SimWorld::new(seed);
+        if options.trace {
+            world.keep_trace();
+        }
+        let machine = world.machine("disk");
+        let book = Arc::new(Book::default());
+        let plant = options.planted.map(|bug| Arc::new(Plant::new(bug)));
+        let hurts = Hurts::draw(&mut world.draw("hurts"), &book, plant.clone());
+        let faults = options.lie.is_none();
+        lies::plant_lies(&machine, &book, options.lie);
+        trouble::plant_file_trouble(&machine, world.draw("files"), &book, faults);
+        let store = StoreTrouble::draw(world.draw("store"), &book);
+        let strikes = Strikes::draw(&mut world.draw("strikes"), scenario.duration, !faults);
+        let plan = Plan {
+            scenario,
+            outside: Outside::default(),
+            seams: Arc::new(SimSeams::new(book.clone(), world.draw("codecs"), plant)),
+            hurts: Some(hurts),
+            store: Some(store),
+        };
+        let shapes = world.draw("shapes");
+        Run {
+            seed,
+            supervisor: Supervisor::new(plan, book, machine, strikes, shapes, false),
+            world,
+            trace: options.trace,
+        }
+    }
+
+    fn through(mut self) -> (SeedReport, Vec<Output>) {
+        let ended = match self.trace {
+            true => log::traced(|log| {
+                let ended = self.to_the_end(|world| log.tell(world));
+                log.tell(&mut self.world);
+                ended
+            }),
+            false => self.to_the_end(|_| ()),
+        };
+        let (scenario, outside) = (&self.supervisor.plan.scenario, &self.supervisor.plan.outside);
+        let found = oracle::output(scenario, outside);
+        let report = SeedReport {
+            seed: self.seed,
+            topology: scenario.topology,
+            failure: ended.err(),
+            counts: self.counts(),
+            trace_hash: self.world.trace_hash(),
+            trace: self.world.take_trace(),
+        };
+        (report, found)
+    }
+
+    fn to_the_end(&mut self, each_step: impl FnMut(&mut SimWorld)) -> Result<(), String> {
+        let world = &mut self.world;
+        self.supervisor.run(world, each_step)?;
+        let supervisor = &mut self.supervisor;
+        // What a faulty store kept from being deleted is swept by the next start. A stopped process that went on may have
+        // written after its successor swept.
+        if supervisor.book.entries().late_store_faults > 0 || supervisor.had_zombies {
+            supervisor.resume_finished(world)?;
+        }
+        if supervisor.book.entries().faults.contains_key(lies::UNKNOWN_SYNC) {
+            return Err("there was a sync that `lies` does not know".into());
+        }
+        let outside = &supervisor.plan.outside;
+        oracle::check_leftovers(&supervisor.machine, outside, supervisor.had_zombies)
+    }
+
+    fn counts(&self) -> Counts {
+        let book = &self.supervisor.book;
+        let processes = book.processes.load(std::sync::atomic::Ordering::Relaxed);
+        let entries = book.entries();
+        Counts {
+            seeds: 1,
+            failures: 0,
+            rows: self.supervisor.plan.scenario.row_count(),
+            checkpoints: entries.decided,
+            faults: entries.faults.clone(),
+            process_restarts: processes.saturating_sub(1),
+            attempt_restarts: entries.attempt_restarts,
+            restored_keyed: entries.restored_keyed,
+            restored_both: u64::from(entries.restored_both),
+            steps: self.world.steps(),
+            virtual_time: self.world.now(),
+        }
+    }
+}
+
+/// Planned panics are no news: they are not printed.
+fn silence_planned_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let planned = panic.payload().downcast_ref::<&str>().is_some_and(|text| *text == PLANNED);
+            if !planned {
+                usual(panic);
+            }
+        }));
+    });
+}

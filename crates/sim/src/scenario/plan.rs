@@ -1,0 +1,241 @@
+//! What a seed's scenario is: the job, its rows, its pace, and how each process of it is shaped. All of it is drawn here.
+//!
+//! Non-goal: what goes wrong (`trouble`).
+
+use super::rows::{Input, input_rows};
+use crate::Draw;
+use rivermark_protocol::coordinator::CoordinatorConfig;
+use rivermark_protocol::restart::RestartStrategy;
+use rivermark_runtime::chain::Slice;
+use rivermark_runtime::channel::Credit;
+use rivermark_runtime::deploy::Limits;
+use rivermark_runtime::task::Pace;
+use rivermark_state::WriterConfig;
+use rivermark_stream::GuaranteeMode;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The shapes of job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Topology {
+    /// Source, map and filter, key, tumbling windows, sink.
+    Window,
+    /// Source, key, an operator with values, maps and timers, sink.
+    Timers,
+    /// Source, fan-out, rebalance, key, windows, another key, timers, sink.
+    Exchanges,
+    /// Two sources in one stream, key, windows, sink.
+    Union,
+    /// Two keyed streams joined on lists by timers, sink.
+    Join,
+    /// A running value per key, emitted per row: the one job whose output depends on the order of rows.
+    Running,
+}
+
+impl fmt::Display for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Topology::Window => "window",
+            Topology::Timers => "timers",
+            Topology::Exchanges => "exchanges",
+            Topology::Union => "union",
+            Topology::Join => "join",
+            Topology::Running => "running",
+        })
+    }
+}
+
+/// Where the rows come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SourceKind {
+    /// A vector in so many ranges, or one a subtask.
+    Collection(Option<u32>),
+    /// Made from numbers.
+    Generator,
+}
+
+/// A job and its input.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) topology: Topology,
+    pub(crate) mode: GuaranteeMode,
+    pub(crate) source: SourceKind,
+    /// The rows of each source; the second is empty where the topology has one.
+    pub(crate) rows: [Arc<Vec<Input>>; 2],
+    /// The disorder that the rows keep within.
+    pub(crate) disorder: Duration,
+    /// How wide windows are.
+    pub(crate) window: Duration,
+    pub(crate) max_parallelism: Option<u32>,
+    pub(crate) watermark_interval: Duration,
+    /// How long the rows last when nothing goes wrong.
+    pub(crate) duration: Duration,
+    pub(crate) checkpoints: CoordinatorConfig,
+    pub(crate) writer: WriterConfig,
+}
+
+/// What a process draws for itself when it starts.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    /// Of each operator, in the order they are written.
+    pub(crate) parallelism: [u32; 6],
+    pub(crate) chaining: bool,
+    pub(crate) limits: Limits,
+    pub(crate) restarts: RestartStrategy,
+    /// Rows a second of one source; `None` is as fast as it goes.
+    pub(crate) rate: [Option<u64>; 2],
+}
+
+impl Scenario {
+    /// The scenario of a seed.
+    pub(crate) fn draw(seed: u64) -> Scenario {
+        let draw = &mut Draw::stream(seed, "scenario plan");
+        let topology = match seed % 5 {
+            4 => Topology::Running,
+            _ => {
+                [
+                    Topology::Window,
+                    Topology::Timers,
+                    Topology::Exchanges,
+                    Topology::Union,
+                    Topology::Join,
+                ][draw.index(5)]
+            }
+        };
+        // Windows over windows would add up doubled rows twice: the check is for one level.
+        let weak = topology == Topology::Window && draw.one_in(3);
+        let interval = draw.between(20, 200);
+        let duration = interval * draw.between(7, 13);
+        let rows = draw_rows(draw, topology);
+        let window = Duration::from_millis(draw.between(30, 1500));
+        Scenario {
+            topology,
+            mode: if weak {
+                GuaranteeMode::AtLeastOnce
+            } else {
+                GuaranteeMode::ExactlyOnce
+            },
+            source: match draw.below(3) {
+                0 => SourceKind::Collection(None),
+                1 => SourceKind::Collection(Some(draw.between(1, 6) as u32)),
+                _ => SourceKind::Generator,
+            },
+            disorder: Duration::from_millis(rows.1),
+            rows: rows.0,
+            window,
+            max_parallelism: draw.coin().then(|| draw.between(3, 9) as u32),
+            watermark_interval: Duration::from_millis(draw.between(1, 40)),
+            duration: Duration::from_millis(duration),
+            checkpoints: draw_checkpoints(draw, Duration::from_millis(interval)),
+            writer: draw_writer(draw),
+        }
+    }
+
+    /// How many rows there are to read.
+    pub(crate) fn row_count(&self) -> u64 {
+        self.rows.iter().map(|rows| rows.len() as u64).sum()
+    }
+
+    /// The shape of a process that works as fast as it can, for the run without faults.
+    pub(crate) fn fast_shape(&self, draw: &mut Draw) -> Shape {
+        Shape {
+            rate: [None; 2],
+            limits: Limits::default(),
+            ..self.shape(draw)
+        }
+    }
+
+    /// The shape of a process.
+    pub(crate) fn shape(&self, draw: &mut Draw) -> Shape {
+        let rate = |rows: &Arc<Vec<Input>>| {
+            let millis = self.duration.as_millis() as u64;
+            Some((rows.len() as u64 * 1000 / millis.max(1)).max(1))
+        };
+        Shape {
+            parallelism: std::array::from_fn(|_| draw.between(1, 3) as u32),
+            chaining: !draw.one_in(4),
+            limits: draw_limits(draw),
+            restarts: RestartStrategy::FixedDelay {
+                attempts: u32::MAX,
+                delay: Duration::from_millis(draw.between(1, 60)),
+            },
+            rate: [rate(&self.rows[0]), rate(&self.rows[1])],
+        }
+    }
+}
+
+/// The rows of each source, and their disorder in milliseconds.
+fn draw_rows(draw: &mut Draw, topology: Topology) -> ([Arc<Vec<Input>>; 2], u64) {
+    let (keys, disorder) = (draw.between(1, 40) as u32, draw.between(0, 600));
+    let all = draw.between(100, 800);
+    let counts = match topology {
+        Topology::Union | Topology::Join => {
+            let first = draw.between(all / 4, all / 2);
+            [first, all / 2]
+        }
+        _ => [all, 0],
+    };
+    let rows = counts.map(|count| Arc::new(input_rows(draw, count, keys, disorder)));
+    (rows, disorder)
+}
+
+fn draw_checkpoints(draw: &mut Draw, interval: Duration) -> CoordinatorConfig {
+    CoordinatorConfig {
+        interval: Some(interval),
+        min_pause: Duration::from_millis(if draw.one_in(4) { draw.between(1, 30) } else { 0 }),
+        timeout: Duration::from_millis(if draw.one_in(4) {
+            draw.between(100, 400)
+        } else {
+            10_000
+        }),
+        max_concurrent: if draw.one_in(4) { 2 } else { 1 },
+        tolerable_failures: draw.one_in(6).then(|| draw.between(1, 3) as u32),
+        num_retained: draw.between(1, 3) as usize,
+        ..CoordinatorConfig::default()
+    }
+}
+
+fn draw_writer(draw: &mut Draw) -> WriterConfig {
+    let small = draw.one_in(3);
+    let default = WriterConfig::default();
+    WriterConfig {
+        memory_limit: if small {
+            draw.between(2 << 10, 64 << 10) as usize
+        } else {
+            default.memory_limit
+        },
+        object_target: if small {
+            draw.between(1 << 10, 16 << 10) as usize
+        } else {
+            default.object_target
+        },
+        seal_after: Duration::from_millis(draw.between(1, 60)),
+        scratch_dir: draw.coin().then(|| PathBuf::from("/scratch")),
+    }
+}
+
+fn draw_limits(draw: &mut Draw) -> Limits {
+    let default = Limits::default();
+    Limits {
+        credit: Credit {
+            rows: [1, 3, 64, 16_384][draw.index(4)],
+            bytes: if draw.one_in(4) { 64 } else { default.credit.bytes },
+        },
+        batch_rows: [1, 7, 64, 4096][draw.index(4)],
+        slice: Slice {
+            max_rows: if draw.one_in(4) {
+                1
+            } else {
+                [5, 64, 4096][draw.index(3)]
+            },
+            ..default.slice
+        },
+        pace: Pace {
+            walk_rows: [1, 16, 8192][draw.index(3)],
+            linger: Duration::from_millis(draw.between(1, 100)),
+            ..default.pace
+        },
+    }
+}

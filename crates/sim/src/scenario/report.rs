@@ -1,0 +1,103 @@
+//! What a seed came to, and what many came to together.
+
+use super::plan::{Scenario, Topology};
+use std::collections::BTreeMap;
+use std::ops::AddAssign;
+use std::time::Duration;
+
+/// One seed.
+#[derive(Clone, Debug)]
+pub struct SeedReport {
+    /// The seed.
+    pub seed: u64,
+    /// The shape of its job.
+    pub topology: Topology,
+    /// What was wrong, if anything: a line, or a few.
+    pub failure: Option<String>,
+    /// What it counts for in the sums.
+    pub counts: Counts,
+    /// Stands for everything that happened.
+    pub trace_hash: u64,
+    /// What happened, a line each, if asked for.
+    pub trace: Vec<String>,
+}
+
+impl SeedReport {
+    /// A seed whose run panicked.
+    pub fn panicked(seed: u64) -> SeedReport {
+        SeedReport {
+            seed,
+            topology: Scenario::draw(seed).topology,
+            failure: Some("the run panicked".into()),
+            counts: Counts {
+                seeds: 1,
+                failures: 1,
+                ..Counts::default()
+            },
+            trace_hash: 0,
+            trace: Vec::new(),
+        }
+    }
+}
+
+/// What is counted, of one seed or of many.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Seeds.
+    pub seeds: u64,
+    /// Seeds that failed.
+    pub failures: u64,
+    /// Rows to be read.
+    pub rows: u64,
+    /// Checkpoints decided.
+    pub checkpoints: u64,
+    /// Faults met, by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Processes started after the first.
+    pub process_restarts: u64,
+    /// Attempts started in a process after its first.
+    pub attempt_restarts: u64,
+    /// Attempts that got keyed rows back.
+    pub restored_keyed: u64,
+    /// Seeds in which an attempt got both keyed rows and work to commit back.
+    pub restored_both: u64,
+    /// Polls.
+    pub steps: u64,
+    /// Virtual time.
+    pub virtual_time: Duration,
+}
+
+impl Counts {
+    /// Faults of all kinds.
+    pub fn all_faults(&self) -> u64 {
+        self.faults.values().sum()
+    }
+
+    /// Restarts of both kinds.
+    pub fn restarts(&self) -> u64 {
+        self.process_restarts + self.attempt_restarts
+    }
+
+    /// So much per seed.
+    pub fn mean(&self, sum: u64) -> f64 {
+        sum as f64 / (self.seeds.max(1)) as f64
+    }
+}
+
+impl AddAssign<&Counts> for Counts {
+    fn add_assign(&mut self, other: &Counts) {
+        self.seeds += other.seeds;
+        self.failures += other.failures;
+        self.rows += other.rows;
+        self.checkpoints += other.checkpoints;
+        self.process_restarts += other.process_restarts;
+        self.attempt_restarts += other.attempt_restarts;
+        self.restored_keyed += other.restored_keyed;
+        self.restored_both += other.restored_both;
+        self.steps += other.steps;
+        self.virtual_time += other.virtual_time;
+        for (kind, count) in &other.faults {
+            *self.faults.entry(kind).or_default() += count;
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! What goes wrong around the processes: kills, losses of power, pauses, stops; a store and a disk with faults.
+
+use super::book::Book;
+use crate::{Draw, Fault as FileFault, Machine};
+use rivermark_env::Env;
+use rivermark_job::JobStorage;
+use rivermark_storage::faulty::{Fault, Faults, Faulty, Operation};
+use rivermark_storage::{Blob, Cas};
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// What happens to the running process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strike {
+    /// It is killed.
+    Kill,
+    /// Its machine loses power.
+    PowerLoss,
+    /// It is stopped where it is for so long; meanwhile another one is started.
+    Pause(Duration),
+    /// It is asked to stop after a last checkpoint.
+    Stop,
+}
+
+/// The moment of a strike: when this has happened, and so many polls later.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    Time(Duration),
+    FileCall(u64),
+    Order(u64),
+}
+
+/// The strikes of a run.
+pub(crate) struct Strikes {
+    planned: Vec<(Moment, u64, Strike)>,
+    /// Those whose moment has come, and the polls that are left.
+    due: VecDeque<(u64, Strike)>,
+}
+
+impl Strikes {
+    /// Draws the strikes of a run that lasts about so long.
+    pub(crate) fn draw(draw: &mut Draw, duration: Duration, power_losses_only: bool) -> Strikes {
+        let mut strikes = Vec::new();
+        let kills = if power_losses_only { 0 } else { draw.below(4) };
+        let losses = if power_losses_only {
+            draw.between(1, 4)
+        } else {
+            draw.below(3)
+        };
+        strikes.extend((0..kills).map(|_| Strike::Kill));
+        strikes.extend((0..losses).map(|_| Strike::PowerLoss));
+        if draw.one_in(8) {
+            strikes.push(Strike::Stop);
+        }
+        if draw.one_in(8) {
+            strikes.push(Strike::Pause(Duration::from_millis(draw.between(1, 600))));
+        }
+        let planned = strikes.into_iter().map(|strike| {
+            let moment = match draw.below(3) {
+                0 => Moment::Time(draw.time(Duration::ZERO, duration + duration / 3)),
+                1 => Moment::FileCall(draw.between(1, 500)),
+                _ => Moment::Order(draw.between(1, 40)),
+            };
+            let polls = if draw.coin() { 4 } else { 60 };
+            (moment, draw.below(polls), strike)
+        });
+        Strikes {
+            planned: planned.collect(),
+            due: VecDeque::new(),
+        }
+    }
+
+    /// No strikes at all.
+    pub(crate) fn none() -> Strikes {
+        Strikes {
+            planned: Vec::new(),
+            due: VecDeque::new(),
+        }
+    }
+
+    /// What strikes now. To be asked before every poll.
+    pub(crate) fn next(&mut self, book: &Book, now: impl Fn() -> Duration) -> Option<Strike> {
+        if !self.planned.is_empty() {
+            let now = now();
+            let (file_calls, orders) = (
+                book.file_calls.load(Ordering::Relaxed),
+                book.orders.load(Ordering::Relaxed),
+            );
+            let due = &mut self.due;
+            self.planned.retain(|(moment, polls, strike)| {
+                let come = match moment {
+                    Moment::Time(at) => *at <= now,
+                    Moment::FileCall(at) => *at <= file_calls,
+                    Moment::Order(at) => *at <= orders,
+                };
+                if come {
+                    due.push_back((*polls, *strike));
+                }
+                !come
+            });
+        }
+        for (polls, _) in &mut self.due {
+            *polls = polls.saturating_sub(1);
+        }
+        let at = self.due.iter().position(|(polls, _)| *polls == 0)?;
+        self.due.remove(at).map(|(_, strike)| strike)
+    }
+}
+
+/// How unreliable the store is: one call in so many, and how often in all.
+#[derive(Clone, Copy, Debug)]
+struct Odds {
+    one_in: u64,
+    left: u64,
+}
+
+impl Odds {
+    fn draw(draw: &mut Draw, most: u64) -> Odds {
+        Odds {
+            one_in: [4, 12, 40][draw.index(3)],
+            left: if draw.one_in(3) { 0 } else { draw.between(1, most) },
+        }
+    }
+
+    fn hit(&mut self, draw: &mut Draw) -> bool {
+        let hit = self.left > 0 && draw.one_in(self.one_in);
+        self.left -= u64::from(hit);
+        hit
+    }
+}
+
+/// The faults of the store, the same odds for all processes of a run.
+#[derive(Clone)]
+pub(crate) struct StoreTrouble {
+    inside: Arc<Mutex<(Odds, Draw)>>,
+    book: Arc<Book>,
+}
+
+impl StoreTrouble {
+    /// Draws how bad it is.
+    pub(crate) fn draw(mut draw: Draw, book: &Arc<Book>) -> StoreTrouble {
+        let odds = Odds::draw(&mut draw, 10);
+        StoreTrouble {
+            inside: Arc::new(Mutex::new((odds, draw))),
+            book: book.clone(),
+        }
+    }
+
+    /// From now on the store is well.
+    pub(crate) fn end(&self) {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner).0.left = 0;
+    }
+
+    fn next(&self) -> Option<Fault> {
+        let (odds, draw) = &mut *self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        if !odds.hit(draw) {
+            return None;
+        }
+        let millis = |low, high, draw: &mut Draw| Duration::from_millis(draw.between(low, high));
+        let (fault, name) = match draw.below(6) {
+            0 => (Fault::Slow(millis(1, 300, draw)), "store slow"),
+            1 => (Fault::Failed, "store failed"),
+            2 => {
+                let after_polls = draw.below(12) as u32;
+                (Fault::Torn { after_polls }, "store torn")
+            }
+            3 => (Fault::ReplyLost, "store reply lost"),
+            4 => (Fault::Duplicated, "store duplicated"),
+            _ => {
+                let most = [100, 1_000, 8_000][draw.index(3)];
+                (Fault::Away(millis(10, most, draw)), "store away")
+            }
+        };
+        self.book.store_fault(name);
+        Some(fault)
+    }
+
+    /// The storage of a process, behind these faults.
+    pub(crate) fn wrap(&self, env: &Env, storage: JobStorage) -> JobStorage {
+        let plan = self.clone();
+        let faults = Faults::new(env.clone(), move |_: Operation| plan.next());
+        let of_blob = faults.clone();
+        storage.wrapped(
+            |blob: Arc<dyn Blob>| Arc::new(Faulty::new(blob, of_blob)),
+            |cas: Arc<dyn Cas>| Arc::new(Faulty::new(cas, faults)),
+        )
+    }
+}
+
+/// Counts the calls of a machine's files, and lets a few of them go wrong.
+pub(crate) fn plant_file_trouble(machine: &Machine, mut draw: Draw, book: &Arc<Book>, faults: bool) {
+    let mut odds = Odds::draw(&mut draw, 4);
+    odds.one_in *= 6;
+    if !faults {
+        odds.left = 0;
+    }
+    let book = book.clone();
+    machine.plant(move |_, _| {
+        Book::count(&book.file_calls);
+        if !odds.hit(&mut draw) {
+            return None;
+        }
+        let kind = [ErrorKind::Other, ErrorKind::StorageFull, ErrorKind::Interrupted][draw.index(3)];
+        let fault = match draw.below(3) {
+            0 => FileFault::Delay(Duration::from_millis(draw.between(1, 200))),
+            1 => FileFault::Fail(kind),
+            _ => FileFault::LoseReply(kind),
+        };
+        book.store_fault(fault.name());
+        Some(fault)
+    });
+}
