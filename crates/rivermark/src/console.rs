@@ -6,6 +6,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Erases the line of the cursor.
 const ERASE: &str = "\r\x1b[2K";
+/// A line that is longer than the terminal is wide is cut: one that wrapped could not be erased.
+const CUT: [&str; 2] = ["\x1b[?7l", "\x1b[?7h"];
 
 /// The one way to standard error.
 #[derive(Clone)]
@@ -53,8 +55,13 @@ impl Console {
         } else {
             ERASE
         };
-        state.live = text.to_owned();
-        state.write(format!("{erase}{text}").as_bytes());
+        state.live = if text.is_empty() {
+            String::new()
+        } else {
+            format!("{}{text}{}", CUT[0], CUT[1])
+        };
+        let line = format!("{erase}{}", state.live);
+        state.write(line.as_bytes());
     }
 
     /// Whole lines, with the one that changes kept below them.
@@ -128,9 +135,10 @@ pub(crate) mod tests {
         console.line("careful");
         console.live("");
         console.line("done");
+        let live = format!("{}1 of 2{}", CUT[0], CUT[1]);
         assert_eq!(
             kept.text(),
-            "\r\x1b[2K1 of 2\r\x1b[2Kcareful\n1 of 2\r\x1b[2Kdone\n"
+            format!("{ERASE}{live}{ERASE}careful\n{live}{ERASE}done\n")
         );
     }
 

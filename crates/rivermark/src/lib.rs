@@ -21,3 +21,8 @@ mod progress;
 pub mod wording;
 
 pub use entry::{run, run_with};
+
+/// The job in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -5,10 +5,10 @@
 //! Non-goals: logging, and anything a program would read (see [`crate::announce`]).
 
 use crate::console::Console;
-use crate::wording::{count, date, size, span};
+use crate::wording::{count, counted, date, size, span};
 use rivermark_env::Env;
 use rivermark_job::{CheckpointSummary, JobControl, JobStats};
-use rivermark_types::{CheckpointId, Millis};
+use rivermark_types::{CheckpointId, Millis, Timestamp};
 use std::time::Duration;
 
 /// How often the line changes.
@@ -159,7 +159,11 @@ impl Snapshot<'_> {
             format!("in {}/s", count(self.read_rate)),
             format!("out {}/s", count(self.written_rate)),
         ];
-        if let Some(watermark) = self.stats.watermark() {
+        if let Some(watermark) = self
+            .stats
+            .watermark()
+            .filter(|watermark| *watermark > Timestamp::MIN)
+        {
             parts.push(format!("watermark {}", date(watermark)));
         }
         if let Some((summary, age)) = &self.checkpoint {
@@ -181,18 +185,18 @@ impl Snapshot<'_> {
 pub(crate) fn summary(stats: &JobStats, elapsed: Duration) -> String {
     let read = stats.records_in();
     let mut text = format!(
-        "{} records in {} ({}/s), {} out, {} late",
-        count(read),
+        "{} in {} ({}/s), {} out, {} late",
+        counted(read, "record"),
         span(elapsed),
         count(rate(read, elapsed)),
         count(stats.records_out()),
         count(stats.late())
     );
     if stats.decided > 0 {
-        text += &format!(", {} checkpoints", count(stats.decided));
+        text += &format!(", {}", counted(stats.decided, "checkpoint"));
     }
     if stats.restarts > 0 {
-        text += &format!(", {} restarts", count(stats.restarts.into()));
+        text += &format!(", {}", counted(stats.restarts.into(), "restart"));
     }
     text
 }

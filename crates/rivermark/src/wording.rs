@@ -16,6 +16,11 @@ pub fn count(n: u64) -> String {
     text
 }
 
+/// `1 record`, `336,776 records`.
+pub fn counted(n: u64, one: &str) -> String {
+    format!("{} {one}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
 /// `512 B`, `41 KB`, `1.2 MB`.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KB", "MB", "GB", "TB"];

@@ -1,5 +1,11 @@
 //! A job as a process: what it prints, how it ends, and that it goes on where it was. The job is the `word_count` example.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 use rivermark::announce::Announcement;
 use std::collections::BTreeMap;
 use std::fs;
