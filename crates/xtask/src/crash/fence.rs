@@ -39,7 +39,10 @@ impl Bench<'_> {
         // It has to be heard of again, so that it surely runs.
         if winner.hear()?.is_none() || !winner.hear_for(draw.time(Duration::ZERO, LIFETIME))? {
             let exit = winner.wait()?;
-            return Err(format!("the winner of two starts ended ({}): {}", exit.status, exit.errors));
+            return Err(format!(
+                "the winner of two starts ended ({}): {}",
+                exit.status, exit.errors
+            ));
         }
         winner.freeze()?;
         // An unpaced heir may well be finished before the stopped one goes on.
@@ -79,7 +82,8 @@ fn expect_fenced(exit: &Exit, words: &str) -> Result<String, String> {
     let found = exit.errors.lines().find_map(|line| {
         let rest = &line[line.find(words)?..];
         let generation = rest[words.len()..].chars().next();
-        (!words.ends_with("generation ") || generation.is_some_and(|first| first.is_ascii_digit())).then(|| rest.to_owned())
+        (!words.ends_with("generation ") || generation.is_some_and(|first| first.is_ascii_digit()))
+            .then(|| rest.to_owned())
     });
     match found {
         Some(line) if exit.status.code() == Some(FENCED) => Ok(line),

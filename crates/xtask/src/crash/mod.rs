@@ -117,7 +117,8 @@ impl Bench<'_> {
     fn finish(&mut self, job: &str, process: Process) -> Result<(), String> {
         let exit = process.wait()?;
         self.tally.start(job, &exit.progress);
-        exit.expect_success().map_err(|problem| format!("{job}: {problem}"))
+        exit.expect_success()
+            .map_err(|problem| format!("{job}: {problem}"))
     }
 
     /// Compares what a finished job left with what it should have.
@@ -127,7 +128,9 @@ impl Bench<'_> {
         let difference = self.tally.job(job, output, &self.expected);
         let (checked, lost, doubled) = (difference.checked, difference.lost, difference.doubled);
         self.voice.event(
-            &format!("{checked} rows in {files} files checked: {lost} lost, {doubled} doubled, {flaws} files wrong"),
+            &format!(
+                "{checked} rows in {files} files checked: {lost} lost, {doubled} doubled, {flaws} files wrong"
+            ),
             job,
             "checked",
             &json!({ "rows": checked, "files": files, "lost": lost, "doubled": doubled, "wrong": flaws }),

@@ -82,7 +82,10 @@ mod tests {
 
     fn output(rows: &[&str]) -> Output {
         let mut output = Output::default();
-        output.take_file("part", &rows.iter().map(|row| format!("{row}\n")).collect::<String>());
+        output.take_file(
+            "part",
+            &rows.iter().map(|row| format!("{row}\n")).collect::<String>(),
+        );
         output
     }
 

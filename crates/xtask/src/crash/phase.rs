@@ -95,7 +95,10 @@ mod tests {
         assert_eq!(phase_after(Announcement::Read(3)), Some(Phase::Snapshot));
         assert_eq!(phase_after(Announcement::Deciding(id)), Some(Phase::Decision));
         assert_eq!(phase_after(Announcement::Committing(id)), Some(Phase::Commit));
-        assert_eq!(phase_after(Announcement::Committed(CheckpointId(3))), Some(Phase::Commit));
+        assert_eq!(
+            phase_after(Announcement::Committed(CheckpointId(3))),
+            Some(Phase::Commit)
+        );
         assert_eq!(phase_after(Announcement::Committed(id)), None);
         assert_eq!((progress.restored, progress.decided), (Some(id), 1));
     }

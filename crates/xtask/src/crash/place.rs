@@ -23,7 +23,8 @@ impl Place {
         let place = Place {
             root: root.map_err(|error| format!("there is no temporary directory: {error}"))?,
         };
-        write_input(&place.input(), seed, rows).map_err(|error| format!("the input cannot be written: {error}"))?;
+        write_input(&place.input(), seed, rows)
+            .map_err(|error| format!("the input cannot be written: {error}"))?;
         Ok(place)
     }
 

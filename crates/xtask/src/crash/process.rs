@@ -60,7 +60,11 @@ impl Exit {
     pub(super) fn expect_success(&self) -> Result<(), String> {
         match self.status.success() {
             true => Ok(()),
-            false => Err(format!("the job failed by itself ({}): {}", self.status, self.errors.trim())),
+            false => Err(format!(
+                "the job failed by itself ({}): {}",
+                self.status,
+                self.errors.trim()
+            )),
         }
     }
 }

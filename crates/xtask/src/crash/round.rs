@@ -16,7 +16,11 @@ const LIFETIME: Duration = Duration::from_millis(600);
 #[derive(Clone, Copy)]
 enum Moment {
     /// So long after the phase was announced for the `turn`th time.
-    Aimed { phase: Phase, turn: u64, delay: Duration },
+    Aimed {
+        phase: Phase,
+        turn: u64,
+        delay: Duration,
+    },
     /// So long after the start.
     Random(Duration),
 }
@@ -29,16 +33,16 @@ enum End {
 }
 
 impl Moment {
-    /// Every other kill is aimed, at the phases in turn.
-    fn draw(draw: &mut Draw, number: u64) -> Moment {
+    /// Every other kill is aimed, at the phases in turn. A job that is not paced has a short life.
+    fn draw(draw: &mut Draw, number: u64, paced: bool) -> Moment {
         if number.is_multiple_of(2) {
             Moment::Aimed {
                 phase: Phase::ALL[(number / 2 % 3) as usize],
-                turn: draw.between(1, 4),
+                turn: draw.between(1, if paced { 4 } else { 1 }),
                 delay: draw.time(Duration::ZERO, LATEST),
             }
         } else {
-            Moment::Random(draw.time(Duration::ZERO, LIFETIME))
+            Moment::Random(draw.time(Duration::ZERO, if paced { LIFETIME } else { LIFETIME / 3 }))
         }
     }
 
@@ -52,7 +56,9 @@ impl Moment {
             Moment::Random(after) => drop(process.hear_for(after)?),
             Moment::Aimed { phase, turn, delay } => {
                 let mut seen = 0;
-                while seen < turn && let Some(heard) = process.hear()? {
+                while seen < turn
+                    && let Some(heard) = process.hear()?
+                {
                     seen += u64::from(Phase::begun_by(&heard).is_some_and(|(begun, _)| begun == phase));
                 }
                 pause(delay);
@@ -71,17 +77,19 @@ impl Bench<'_> {
         let place = self.place.job(&job)?;
         let mut draw = Draw::stream(self.seed, &job);
         for start in 0.. {
-            let rate = if start + 1 < kills { PACED } else { UNPACED };
+            let paced = start == 0 || start + 1 < kills;
+            let rate = if paced { PACED } else { UNPACED };
             let parallelism = if start == 0 { 2 } else { draw.between(1, 3) as u32 };
             let process = Process::start(&self.env, &place, start as usize, Start { parallelism, rate })?;
             if start == kills {
                 self.finish(&job, process)?;
                 break;
             }
-            let moment = Moment::draw(&mut draw, self.tally.kills);
+            let moment = Moment::draw(&mut draw, self.tally.kills, paced);
             match moment.strike(process)? {
                 End::Finished => {
-                    self.voice.event("ended before it was killed", &job, "ended", &json!({}));
+                    self.voice
+                        .event("ended before it was killed", &job, "ended", &json!({}));
                     break;
                 }
                 End::Killed(progress) => self.killed(&job, moment, parallelism, &progress),
@@ -104,7 +112,11 @@ impl Bench<'_> {
             "kill": self.tally.kills, "aim": aim, "hit": hit, "parallelism": parallelism,
             "restored": restored, "decided": progress.decided,
         });
-        let from = if progress.running { format!(", from {from}") } else { String::new() };
+        let from = if progress.running {
+            format!(", from {from}")
+        } else {
+            String::new()
+        };
         let text = format!(
             "kill {} ({aim}) hit: {hit}; parallelism {parallelism}{from}, {} decided",
             self.tally.kills, progress.decided

@@ -91,14 +91,23 @@ impl Tally {
         };
         zero("rows lost", self.lost);
         zero("rows doubled or wrong", self.doubled);
-        zero("payments dropped as late, although the disorder is within the bound", self.late);
+        zero(
+            "payments dropped as late, although the disorder is within the bound",
+            self.late,
+        );
         let mut enough = |what: &str, found: u64, of_50: u64| {
             let least = of_50 * self.kills / 50;
             if found < least {
-                complaints.push(format!("{found} {what}, expected at least {least}: the kills prove too little"));
+                complaints.push(format!(
+                    "{found} {what}, expected at least {least}: the kills prove too little"
+                ));
             }
         };
-        enough("kills hit a snapshot, a decision or a commit", self.hits(), HITS_OF_50);
+        enough(
+            "kills hit a snapshot, a decision or a commit",
+            self.hits(),
+            HITS_OF_50,
+        );
         enough(
             "distinct checkpoints restored from",
             self.restored_from.len() as u64,
@@ -111,11 +120,37 @@ impl Tally {
         let hit = |phase| self.hit.get(&phase).copied().unwrap_or_default();
         let [snapshots, decisions, commits] = Phase::ALL.map(hit);
         let lines = [
-            ("kills", format!("{} ({} aimed, {} at random)", self.kills, self.aimed, self.kills - self.aimed)),
-            ("kills that hit", format!("{snapshots} snapshots, {decisions} decisions, {commits} commits, {} starts", self.while_starting)),
-            ("restored from", format!("{} distinct checkpoints", self.restored_from.len())),
-            ("fenced", format!("{} stopped jobs, {} of two starts at once", self.fenced, self.races)),
-            ("checked", format!("{} jobs, {} files, {} rows", self.jobs, self.files, self.rows)),
+            (
+                "kills",
+                format!(
+                    "{} ({} aimed, {} at random)",
+                    self.kills,
+                    self.aimed,
+                    self.kills - self.aimed
+                ),
+            ),
+            (
+                "kills that hit",
+                format!(
+                    "{snapshots} snapshots, {decisions} decisions, {commits} commits, {} starts",
+                    self.while_starting
+                ),
+            ),
+            (
+                "restored from",
+                format!("{} distinct checkpoints", self.restored_from.len()),
+            ),
+            (
+                "fenced",
+                format!(
+                    "{} stopped jobs, {} of two starts at once",
+                    self.fenced, self.races
+                ),
+            ),
+            (
+                "checked",
+                format!("{} jobs, {} files, {} rows", self.jobs, self.files, self.rows),
+            ),
             ("lost", self.lost.to_string()),
             ("doubled", self.doubled.to_string()),
             ("left over or half", self.flaws.len().to_string()),
@@ -134,7 +169,10 @@ impl Voice {
     /// Something happened to a job.
     pub(super) fn event(&self, text: &str, job: &str, event: &str, detail: &Value) {
         if self.json {
-            println!("{}", json!({ "command": "crash-test", "event": event, "job": job, "detail": detail }));
+            println!(
+                "{}",
+                json!({ "command": "crash-test", "event": event, "job": job, "detail": detail })
+            );
         } else {
             println!("{job}: {text}");
         }
@@ -144,11 +182,16 @@ impl Voice {
     pub(super) fn summary(&self, tally: &Tally, complaints: &[String]) {
         if self.json {
             let ok = complaints.is_empty();
-            println!("{}", json!({ "command": "crash-test", "event": "summary", "ok": ok, "counts": tally }));
+            println!(
+                "{}",
+                json!({ "command": "crash-test", "event": "summary", "ok": ok, "counts": tally })
+            );
         } else {
             println!("{}", tally.text());
         }
-        complaints.iter().for_each(|complaint| eprintln!("error: {complaint}"));
+        complaints
+            .iter()
+            .for_each(|complaint| eprintln!("error: {complaint}"));
     }
 }
 
