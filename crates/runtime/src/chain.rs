@@ -93,6 +93,17 @@ pub struct Slice {
     pub max_rows: usize,
 }
 
+impl Slice {
+    /// How many rows fit, at so many nanoseconds each; a first guess while the cost is not known.
+    fn rows_at(self, row_cost_ns: u64) -> usize {
+        const FIRST_GUESS: u64 = 256;
+        let affordable = self.budget_ns.checked_div(row_cost_ns).unwrap_or(FIRST_GUESS);
+        usize::try_from(affordable)
+            .unwrap_or(usize::MAX)
+            .clamp(1, self.max_rows.max(1))
+    }
+}
+
 impl ChainNode {
     /// An operator with nothing before it yet.
     pub fn new(
@@ -111,14 +122,6 @@ impl ChainNode {
             queue: VecDeque::new(),
             row_cost_ns: 0,
         }
-    }
-
-    fn slice_rows(&self, slice: Slice) -> usize {
-        let affordable = match self.row_cost_ns {
-            0 => 256,
-            cost => (slice.budget_ns / cost).clamp(1, slice.max_rows as u64) as usize,
-        };
-        affordable.min(slice.max_rows).max(1)
     }
 
     fn learn_cost(&mut self, rows: usize, elapsed_ns: u64) {
@@ -306,7 +309,13 @@ impl Chain {
     fn call(&mut self, at: usize, mut work: Work, room: usize) -> Result<(Flow, Work)> {
         self.stage.set(0);
         let node = &mut self.nodes[at];
-        let slice = node.slice_rows(self.slice);
+        let slice = self.slice.rows_at(node.row_cost_ns);
+        // Timers and windows cost about what rows do: one slice for both.
+        let room = if matches!(work, Work::Watermark(_)) {
+            room.min(slice)
+        } else {
+            room
+        };
         if let Work::Watermark(watermark) = work {
             node.watermark = node.watermark.max(watermark);
         }
@@ -409,17 +418,17 @@ impl Chain {
     }
 
     fn route_rows(&mut self, at: usize, port: u8, batch: Batch) -> Result<()> {
-        // A port that leads nowhere (a side output nobody took) drops its rows: the user did not ask for them.
-        let Some(targets) = self.nodes[at].targets.get(usize::from(port)) else {
-            return Ok(());
-        };
-        let Some((&last, others)) = targets.split_last() else {
-            return Ok(());
-        };
-        for target in others.to_vec() {
-            self.deliver(target, batch.clone())?;
+        match self.nodes[at].targets.get(usize::from(port)).map(Vec::as_slice) {
+            // A port that leads nowhere (a side output nobody took) drops its rows: the user did not ask for them.
+            None | Some([]) => Ok(()),
+            Some(&[only]) => self.deliver(only, batch),
+            Some(several) => {
+                let several = several.to_vec();
+                several
+                    .into_iter()
+                    .try_for_each(|target| self.deliver(target, batch.clone()))
+            }
         }
-        self.deliver(last, batch)
     }
 
     fn deliver(&mut self, target: Target, batch: Batch) -> Result<()> {
@@ -462,14 +471,7 @@ impl Chain {
     /// How many rows a source may emit at once: by the cost of the whole chain, so that a barrier gets between soon.
     fn source_slice(&self) -> usize {
         let cost: u64 = self.nodes.iter().map(|node| node.row_cost_ns).sum();
-        let affordable = if cost == 0 {
-            256
-        } else {
-            (self.slice.budget_ns / cost).max(1)
-        };
-        usize::try_from(affordable)
-            .unwrap_or(usize::MAX)
-            .min(self.slice.max_rows)
+        self.slice.rows_at(cost)
     }
 
     /// Something from the master for one operator, or for all.
