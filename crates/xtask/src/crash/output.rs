@@ -13,7 +13,9 @@ pub(super) struct Output {
     pub(super) files: u64,
     /// Payments that the rows account for.
     pub(super) payments: u64,
-    /// Files that no reader may see, and half or unreadable ones: there should be none.
+    /// Files that no reader may see: dead attempts should leave none.
+    pub(super) hidden: Vec<String>,
+    /// Half and unreadable rows: there should be none.
     pub(super) flaws: Vec<String>,
 }
 
@@ -36,7 +38,7 @@ impl Output {
             let entry = entry.map_err(problem)?;
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.starts_with('.') {
-                output.flaws.push(format!("{name} is left over"));
+                output.hidden.push(name);
                 continue;
             }
             output.files += 1;
@@ -107,6 +109,7 @@ mod tests {
         assert_eq!((sound.files, sound.payments, sound.flaws.len()), (1, 6, 0));
         fs::write(dir.path().join(".part-2.inprogress"), "").unwrap();
         fs::write(dir.path().join("part-3"), &row[..20]).unwrap();
-        assert_eq!(Output::read(dir.path()).unwrap().flaws.len(), 3);
+        let unsound = Output::read(dir.path()).unwrap();
+        assert_eq!((unsound.hidden.len(), unsound.flaws.len()), (1, 2));
     }
 }

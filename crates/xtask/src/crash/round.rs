@@ -1,5 +1,6 @@
 //! One job from its beginning to its end, killed on the way again and again.
 
+use super::output::Output;
 use super::phase::{Phase, Progress};
 use super::process::{Process, Start, pause};
 use super::{Bench, PACED, UNPACED};
@@ -95,7 +96,8 @@ impl Bench<'_> {
                 End::Killed(progress) => self.killed(&job, moment, parallelism, &progress),
             }
         }
-        self.check(&job, &place)
+        self.check(&job, Output::read(&place.output())?);
+        Ok(())
     }
 
     fn killed(&mut self, job: &str, moment: Moment, parallelism: u32, progress: &Progress) {

@@ -35,6 +35,8 @@ pub(super) struct Tally {
     pub(super) doubled: u64,
     pub(super) late: u64,
     pub(super) flaws: Vec<String>,
+    /// Hidden files of processes that went on, stopped before, when their job had finished.
+    pub(super) zombie_files: u64,
 }
 
 fn length<S: serde::Serializer>(
@@ -72,8 +74,12 @@ impl Tally {
         self.rows += difference.checked;
         self.lost += difference.lost;
         self.doubled += difference.doubled;
-        let flaws = output.flaws.into_iter().map(|flaw| format!("{job}: {flaw}"));
-        self.flaws.extend(flaws);
+        let left_over = output
+            .hidden
+            .into_iter()
+            .map(|name| format!("{name} is left over"));
+        let flaws = output.flaws.into_iter().chain(left_over);
+        self.flaws.extend(flaws.map(|flaw| format!("{job}: {flaw}")));
         difference
     }
 
@@ -153,7 +159,14 @@ impl Tally {
             ),
             ("lost", self.lost.to_string()),
             ("doubled", self.doubled.to_string()),
-            ("left over or half", self.flaws.len().to_string()),
+            (
+                "left over or half",
+                format!(
+                    "{} files; {} hidden ones of processes that outlived their job",
+                    self.flaws.len(),
+                    self.zombie_files
+                ),
+            ),
         ];
         let lines = lines.map(|(what, value)| format!("{what:<18} {value}"));
         lines.join("\n")
