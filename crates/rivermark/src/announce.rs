@@ -4,7 +4,7 @@
 //! so `/dev/stdout` (a pipe to the parent) and a named pipe do as well as a file. Each line is one [`Announcement`] as
 //! text, and [`Announcement::from_str`] reads it. `snapshot`, `deciding` and `committing` are written by the master
 //! itself, before it does what they say, `committed` once it is done: a parent that reads one and kills at once hits that phase.
-//! Non-goal: anything for people (see [`crate::progress`]).
+//! Non-goal: anything for people (see `progress`).
 
 use rivermark_env::Env;
 use rivermark_job::JobControl;
