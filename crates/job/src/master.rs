@@ -252,6 +252,8 @@ impl Master {
 
     /// The attempt is gone: its checkpoints are given up, and a decision in doubt is waited for.
     async fn after_attempt(&mut self, over: Over) -> Over {
+        // The next attempt asks for its own: a deadline that has passed and that nobody acts on would never let us wait.
+        self.final_retry_at = None;
         self.coordinate(None, CkEvent::AttemptEnded);
         while self.coordinator.is_decision_pending() && !self.coordinator.is_fenced() {
             let event = self.next(None).await;
