@@ -42,7 +42,10 @@ enum Command {
 type Outcome = Result<bool, String>;
 
 fn main() -> ExitCode {
-    if std::env::args_os().next().is_some_and(|name| name == crash::job::NAME) {
+    if std::env::args_os()
+        .next()
+        .is_some_and(|name| name == crash::job::NAME)
+    {
         return crash::job::main();
     }
     let outcome = match Cli::parse().command {

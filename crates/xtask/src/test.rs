@@ -22,7 +22,7 @@ pub(crate) struct Args {
 type Step = (&'static str, fn(&Args) -> Result<Counts, String>);
 
 /// What runs, in order, cheapest first. A new kind of test is one more line here.
-const STEPS: &[Step] = &[("cargo test", cargo_test)];
+const STEPS: &[Step] = &[("cargo test", cargo_test), ("crash-test", crash_test)];
 
 /// The servers that tests can ask for. None does so far; starting and stopping them belongs around the steps.
 const SERVERS: &[&str] = &[];
@@ -116,6 +116,32 @@ fn cargo_test(args: &Args) -> Result<Counts, String> {
         counts.failed = 1;
     }
     Ok(counts)
+}
+
+/// A few kills of a job's process.
+fn crash_test(args: &Args) -> Result<Counts, String> {
+    own_command(args, &["crash-test", "--kills", "6", "--fences", "1"])
+}
+
+/// Another of our commands, as one test.
+fn own_command(args: &Args, words: &[&str]) -> Result<Counts, String> {
+    let failed = |error: std::io::Error| format!("{} cannot be run: {error}", words.join(" "));
+    let mut child = Command::new(std::env::current_exe().map_err(failed)?)
+        .args(words)
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).split(b'\n') {
+            show(args, &String::from_utf8_lossy(&line.map_err(failed)?));
+        }
+    }
+    let passed = child.wait().map_err(failed)?.success();
+    Ok(Counts {
+        passed: u64::from(passed),
+        failed: u64::from(!passed),
+        skipped: 0,
+    })
 }
 
 /// Passes a line on at once. If nobody reads us any more the counting goes on: the exit code still matters.
