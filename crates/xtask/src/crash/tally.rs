@@ -6,6 +6,7 @@ use rivermark_types::CheckpointId;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 
 /// Of 50 kills at least so many hit a phase, and so many distinct checkpoints are restored from.
 const HITS_OF_50: u64 = 5;
@@ -181,30 +182,31 @@ pub(super) struct Voice {
 impl Voice {
     /// Something happened to a job.
     pub(super) fn event(&self, text: &str, job: &str, event: &str, detail: &Value) {
-        if self.json {
-            println!(
-                "{}",
-                json!({ "command": "crash-test", "event": event, "job": job, "detail": detail })
-            );
-        } else {
-            println!("{job}: {text}");
-        }
+        self.say(
+            &format!("{job}: {text}"),
+            &json!({ "command": "crash-test", "event": event, "job": job, "detail": detail }),
+        );
     }
 
     /// The end.
     pub(super) fn summary(&self, tally: &Tally, complaints: &[String]) {
-        if self.json {
-            let ok = complaints.is_empty();
-            println!(
-                "{}",
-                json!({ "command": "crash-test", "event": "summary", "ok": ok, "counts": tally })
-            );
-        } else {
-            println!("{}", tally.text());
+        let ok = complaints.is_empty();
+        self.say(
+            &tally.text(),
+            &json!({ "command": "crash-test", "event": "summary", "ok": ok, "counts": tally }),
+        );
+        for complaint in complaints {
+            eprintln!("error: {complaint}");
         }
-        complaints
-            .iter()
-            .for_each(|complaint| eprintln!("error: {complaint}"));
+    }
+
+    /// If nobody reads us any more the test goes on: the exit code still matters.
+    fn say(&self, text: &str, object: &Value) {
+        let mut out = std::io::stdout();
+        let _ = match self.json {
+            true => writeln!(out, "{object}"),
+            false => writeln!(out, "{text}"),
+        };
     }
 }
 
