@@ -53,45 +53,52 @@ pub(crate) struct OwnedHead {
     pub(crate) head: JobHead,
 }
 
-/// A generation taken.
-pub(crate) struct Claim {
-    pub(crate) owned: OwnedHead,
+/// What a start found: everything is read and nothing written yet, so that a start that cannot go on fences nobody.
+pub(crate) struct Found {
+    version: Option<u64>,
+    /// The head that will take the next generation.
+    next: JobHead,
     /// The checkpoint to start from, read and checked.
     pub(crate) from: Option<Manifest>,
+    /// The job was to be resumed, but has read and committed everything: there is nothing left to do.
+    pub(crate) finished: bool,
 }
 
-/// What a start came to.
-pub(crate) enum Claimed {
-    /// The job is this process's to run.
-    Run(Box<Claim>),
-    /// It was to be resumed, but has read and committed everything: there is nothing left to do.
-    AlreadyFinished,
-}
-
-/// Takes the next generation of a job.
-pub(crate) async fn claim(
+/// Reads the job's head, and the checkpoint that the user means.
+pub(crate) async fn find(
     env: &Env,
     storage: &JobStorage,
     job: &JobName,
     options: &StartOptions,
     has_exactly_once_sinks: bool,
-) -> Result<Claimed> {
-    let found = retrying(env, 20, || storage.cas.head()).await?;
-    let old = found.as_ref().map(|head| parse_head(head, job)).transpose()?;
-    if options.from == StartFrom::Latest && old.as_ref().is_some_and(|old| old.finished) {
-        return Ok(Claimed::AlreadyFinished);
-    }
+) -> Result<Found> {
+    let head = retrying(env, 20, || storage.cas.head()).await?;
+    let old = head.as_ref().map(|head| parse_head(head, job)).transpose()?;
+    let finished = options.from == StartFrom::Latest && old.as_ref().is_some_and(|old| old.finished);
     let from = match &old {
+        Some(_) if finished => None,
         Some(old) => choose(env, storage, old, options, has_exactly_once_sinks).await?,
         None => refuse_missing(options)?,
     };
-    let head = next_head(env, job, old, from.as_ref(), options);
-    let version = take(env, storage, found.map(|head| head.version), &head).await?;
-    storage.sweep_temporaries().await?;
-    Ok(Claimed::Run(Box::new(Claim {
-        owned: OwnedHead { version, head },
+    let next = next_head(env, job, old, from.as_ref(), options);
+    let version = head.map(|head| head.version);
+    let next = JobHead { finished, ..next };
+    Ok(Found {
+        version,
+        next,
         from,
-    })))
+        finished,
+    })
+}
+
+/// Takes the next generation: every older process of the job is fenced from now on.
+pub(crate) async fn claim(env: &Env, storage: &JobStorage, found: Found) -> Result<OwnedHead> {
+    let version = take(env, storage, found.version, &found.next).await?;
+    storage.sweep_temporaries().await?;
+    Ok(OwnedHead {
+        version,
+        head: found.next,
+    })
 }
 
 fn parse_head(head: &Head, job: &JobName) -> Result<JobHead> {
@@ -238,7 +245,6 @@ fn next_head(
     head.generation = Generation(head.generation.0 + 1);
     // Two starts at once would write the same head, and each would find "its own": the run's number tells them apart.
     head.run = env.random_u64();
-    head.finished = false;
     match from {
         Some(manifest) => {
             head.seed = manifest.seed;

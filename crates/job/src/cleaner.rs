@@ -6,7 +6,7 @@ use crate::storage::JobStorage;
 use rivermark_env::{Env, TaskHandle};
 use rivermark_state::{JobHead, Manifest};
 use rivermark_storage::BlobKey;
-use rivermark_types::CheckpointId;
+use rivermark_types::{CheckpointId, Generation};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::mpsc;
 
@@ -52,8 +52,12 @@ impl Cleaner {
     }
 
     /// Deletes every object that no listed checkpoint names: what crashed or fenced processes left behind. Only for the
-    /// owner of the newest generation, while nothing of its own is being written.
+    /// owner of the newest generation, while nothing of its own is being written. What a newer generation wrote is spared:
+    /// a start may have taken one since the head was read.
     pub(crate) async fn sweep(&self, head: &JobHead, manifests: &BTreeMap<CheckpointId, Manifest>) {
+        if let Err(failure) = self.storage.sweep_temporaries().await {
+            tracing::warn!(%failure, "temporary files could not be removed; the next run's sweep finds them");
+        }
         let objects = match retrying(&self.env, 5, || self.storage.blob.list("")).await {
             Ok(objects) => objects,
             Err(error) => return tracing::warn!(%error, "no sweep: the objects cannot be listed"),
@@ -80,11 +84,18 @@ impl Cleaner {
             }
         }
         for object in objects {
-            if !wanted.contains(&object.key) {
+            if !wanted.contains(&object.key) && !is_newer(&object.key, head.generation) {
                 delete(&self.env, &self.storage, &object.key).await;
             }
         }
     }
+}
+
+/// Whether an object is of a newer generation: the first folder of its key tells.
+fn is_newer(key: &BlobKey, than: Generation) -> bool {
+    let folder = key.as_str().split('/').next().unwrap_or_default();
+    let generation = folder.strip_prefix('g').and_then(|number| number.parse().ok());
+    generation.is_some_and(|generation: u64| generation > than.0)
 }
 
 async fn delete(env: &Env, storage: &JobStorage, key: &BlobKey) {

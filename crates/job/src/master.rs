@@ -122,6 +122,9 @@ impl Master {
             self.cleaner.sweep(&self.owned.head, &self.manifests).await;
         }
         self.cleaner.finish().await;
+        if !fenced && let Err(failure) = self.spec.storage.sweep_temporaries().await {
+            tracing::warn!(%failure, "temporary files may be left; the next run removes them");
+        }
         end
     }
 

@@ -1,7 +1,10 @@
 //! Trying again what may pass: calls to the store, with growing pauses.
 
-use rivermark_env::Env;
-use rivermark_storage::{StorageError, StorageErrorKind};
+use bytes::Bytes;
+use rivermark_env::{BoxFuture, Env};
+use rivermark_storage::{Blob, BlobEntry, BlobKey, StorageError, StorageErrorKind};
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -25,5 +28,39 @@ pub async fn retrying<T, F: Future<Output = Result<T, StorageError>>>(
             }
             result => return result,
         }
+    }
+}
+
+/// How often a read is tried for a restore: about a minute and a half. Restarting does not help a store that is away, and
+/// would use up the restarts.
+const PATIENT_TRIES: u32 = 25;
+
+/// A store whose reads wait for it to come back. For restores: whoever waits is cancelled with its attempt.
+pub(crate) struct PatientBlob {
+    pub(crate) env: Env,
+    pub(crate) blob: Arc<dyn Blob>,
+}
+
+impl Blob for PatientBlob {
+    fn put<'a>(&'a self, key: &'a BlobKey, bytes: Vec<Bytes>) -> BoxFuture<'a, Result<(), StorageError>> {
+        self.blob.put(key, bytes)
+    }
+    fn get<'a>(&'a self, key: &'a BlobKey) -> BoxFuture<'a, Result<Bytes, StorageError>> {
+        Box::pin(retrying(&self.env, PATIENT_TRIES, move || self.blob.get(key)))
+    }
+    fn get_range<'a>(
+        &'a self,
+        key: &'a BlobKey,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<Bytes, StorageError>> {
+        Box::pin(retrying(&self.env, PATIENT_TRIES, move || {
+            self.blob.get_range(key, range.clone())
+        }))
+    }
+    fn list<'a>(&'a self, folder: &'a str) -> BoxFuture<'a, Result<Vec<BlobEntry>, StorageError>> {
+        Box::pin(retrying(&self.env, PATIENT_TRIES, move || self.blob.list(folder)))
+    }
+    fn delete<'a>(&'a self, key: &'a BlobKey) -> BoxFuture<'a, Result<(), StorageError>> {
+        self.blob.delete(key)
     }
 }

@@ -5,6 +5,7 @@ use crate::claim::read_manifest;
 use crate::handle::Request;
 use crate::master::{Internal, Master};
 use crate::restore::{Restored, restore};
+use crate::retry::PatientBlob;
 use crate::sources::{ReaderOrders, SourceCoordination};
 use rivermark_protocol::coordinator::CkEvent;
 use rivermark_runtime::deploy::{Deployment, Restore};
@@ -44,9 +45,14 @@ impl Master {
         let sources = self.sources(&mut restored)?;
         let (events_sender, events) = mpsc::unbounded_channel();
         let reader = match &manifest {
-            Some(manifest) => Some(Arc::new(
-                SnapshotReader::open(self.spec.storage.blob.clone(), manifest).await?,
-            )),
+            Some(manifest) => {
+                let blob = self.spec.storage.blob.clone();
+                let patient = Arc::new(PatientBlob {
+                    env: self.env.clone(),
+                    blob,
+                });
+                Some(Arc::new(SnapshotReader::open(patient, manifest).await?))
+            }
             None => None,
         };
         let deployment = Deployment {

@@ -1,10 +1,10 @@
 //! What a job is started with, and its start.
 
-use crate::claim::{Claimed, StartOptions, claim};
+use crate::claim::{Found, StartOptions, claim, find};
 use crate::cleaner::Cleaner;
 use crate::handle::{JobEnd, JobHandle, Request};
 use crate::master::Master;
-use crate::restore::adopt_max_parallelism;
+use crate::restore::{adopt_max_parallelism, restore};
 use crate::stats::JobStats;
 use crate::storage::JobStorage;
 use rivermark_env::Env;
@@ -57,19 +57,28 @@ pub async fn start(env: &Env, mut spec: JobSpec) -> Result<JobHandle> {
         .nodes
         .iter()
         .any(|node| node.role == NodeRole::Sink && node.exactly_once);
-    let claimed = match claim(env, &spec.storage, &spec.name, &spec.options, sinks).await? {
-        Claimed::Run(claim) => *claim,
-        Claimed::AlreadyFinished => return Ok(finished(env)),
-    };
+    let mut found = find(env, &spec.storage, &spec.name, &spec.options, sinks).await?;
+    if found.finished {
+        return finish_again(env, &spec.storage, found).await;
+    }
     let mut manifests = BTreeMap::new();
-    if let Some(manifest) = claimed.from {
+    if let Some(manifest) = found.from.take() {
         adopt_max_parallelism(&mut spec.program.graph, &manifest)?;
         manifests.insert(manifest.checkpoint, manifest);
     }
     let plan = Arc::new(Plan::new(&spec.program.graph, spec.chaining, None)?);
+    for manifest in manifests.values() {
+        restore(
+            &spec.program.graph,
+            &plan,
+            manifest,
+            spec.options.ignore_unclaimed,
+        )?;
+    }
+    let owned = claim(env, &spec.storage, found).await?;
     let counters = Arc::new(JobCounters::new(&spec.program.graph, &plan));
-    let lineage = claimed.owned.head.lineage_start;
-    let completed = claimed.owned.head.checkpoints.iter().filter(|c| c.id > lineage);
+    let lineage = owned.head.lineage_start;
+    let completed = owned.head.checkpoints.iter().filter(|c| c.id > lineage);
     let completed = completed
         .map(|c| Completed {
             checkpoint: c.id,
@@ -98,7 +107,7 @@ pub async fn start(env: &Env, mut spec: JobSpec) -> Result<JobHandle> {
         program: Arc::new(spec.program.clone()),
         plan,
         counters,
-        owned: claimed.owned,
+        owned,
         start_from,
         decided_here: None,
         coordinator: CheckpointCoordinator::new(spec.checkpoints.clone(), completed),
@@ -134,9 +143,14 @@ pub async fn start(env: &Env, mut spec: JobSpec) -> Result<JobHandle> {
     })
 }
 
-/// The handle of a job that has nothing left to do.
-fn finished(env: &Env) -> JobHandle {
+/// A job that has nothing left to do, but perhaps something to clear up: the run that finished it may have been killed
+/// before it did.
+async fn finish_again(env: &Env, storage: &JobStorage, found: Found) -> Result<JobHandle> {
     tracing::info!("the job has finished before: there is nothing to resume");
+    let owned = claim(env, storage, found).await?;
+    let mut cleaner = Cleaner::start(env, storage);
+    cleaner.sweep(&owned.head, &BTreeMap::new()).await;
+    cleaner.finish().await;
     let (requests, _) = mpsc::unbounded_channel();
     let (_, stats) = watch::channel(JobStats {
         state: "finished",
@@ -144,10 +158,10 @@ fn finished(env: &Env) -> JobHandle {
     });
     let (end_sender, end) = oneshot::channel();
     let _ = end_sender.send(Ok(JobEnd::Finished));
-    JobHandle {
+    Ok(JobHandle {
         requests,
         stats,
         end,
         master: env.spawn_io("job-master", std::future::ready(())),
-    }
+    })
 }

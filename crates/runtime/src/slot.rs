@@ -45,10 +45,15 @@ impl Slot {
     /// The slot's life: builds and opens its tasks, steps them until all have ended or it is cancelled.
     pub async fn run(mut self) {
         let mut seats = Vec::new();
+        let mut early = Vec::new();
         for plan in std::mem::take(&mut self.tasks) {
-            let subtask = plan.info.subtask;
-            let name = plan.info.name.clone();
-            match plan.build(&self.env, &self.waker).await {
+            let (subtask, place) = (plan.info.subtask, plan.info.name.clone());
+            let (env, waker) = (self.env.clone(), self.waker.clone());
+            // A restore may wait long for the store: a cancel must not wait with it.
+            let Some(built) = self.unless_cancelled(plan.build(&env, &waker), &mut early).await else {
+                return;
+            };
+            match built {
                 Ok(task) => {
                     seats.push(Seat {
                         subtask,
@@ -59,14 +64,36 @@ impl Slot {
                 Err(failure) => {
                     self.tell(TaskEvent::Failed {
                         subtask,
-                        place: name,
+                        place,
                         failure,
                     });
                     seats.push(Seat { subtask, task: None });
                 }
             }
         }
+        for (subtask, command) in early {
+            self.command(&mut seats, subtask, command);
+        }
         self.serve(&mut seats).await;
+    }
+
+    /// The work's result, or `None` if a cancel came first. Commands for tasks that come meanwhile are kept in order.
+    async fn unless_cancelled<R>(
+        &mut self,
+        work: impl Future<Output = R>,
+        early: &mut Vec<(SubtaskId, TaskCommand)>,
+    ) -> Option<R> {
+        let mut work = pin!(work);
+        std::future::poll_fn(|cx| {
+            while let Poll::Ready(command) = self.commands.poll_recv(cx) {
+                match command {
+                    Some(SlotCommand::Task(subtask, command)) => early.push((subtask, command)),
+                    Some(SlotCommand::Cancel) | None => return Poll::Ready(None),
+                }
+            }
+            work.as_mut().poll(cx).map(Some)
+        })
+        .await
     }
 
     async fn serve(&mut self, seats: &mut [Seat]) {

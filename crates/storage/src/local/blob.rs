@@ -27,6 +27,7 @@ impl LocalBlob {
     /// Removes what writers that crashed left unfinished, and says how many files that were. The temporaries of this
     /// store itself are spared; those of another living writer are not (it gets a retryable error).
     pub async fn sweep_temporaries(&self) -> Result<usize, StorageError> {
+        self.place.remove_dropped().await;
         let mut swept = 0;
         for (path, _) in self
             .walk("", |entry| self.place.is_foreign_temporary(&entry.name))

@@ -209,12 +209,11 @@ impl Cas for LocalCas {
 
 /// Errors that a file system gives only before it has done anything.
 fn surely_not_linked(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull, Unsupported,
-    };
+    // A full disk is not among them: the name may have been made before the reply was lost, and space may come back.
+    use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem, Unsupported};
     matches!(
         error.kind(),
-        NotFound | PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull | Unsupported
+        NotFound | PermissionDenied | ReadOnlyFilesystem | Unsupported
     )
 }
 

@@ -89,7 +89,7 @@ impl Place {
         writer.sync().await
     }
 
-    async fn remove_dropped(&self) {
+    pub(super) async fn remove_dropped(&self) {
         let dropped = std::mem::take(&mut *self.dropped.lock().unwrap_or_else(PoisonError::into_inner));
         for path in dropped {
             self.discard(&path).await;
