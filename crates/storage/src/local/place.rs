@@ -89,16 +89,32 @@ impl Place {
         writer.sync().await
     }
 
+    /// Removes the temporaries that are still there although nothing writes them any more.
     pub(super) async fn remove_dropped(&self) {
         let dropped = std::mem::take(&mut *self.dropped.lock().unwrap_or_else(PoisonError::into_inner));
         for path in dropped {
-            self.discard(&path).await;
+            self.remove_temporary(path).await;
         }
     }
 
     /// Removes a file that nobody needs; if that fails, a later sweep does.
     pub(super) async fn discard(&self, path: &Path) {
         let _ = self.files.remove_file(path).await;
+    }
+
+    /// Removes a temporary; if that fails, a later write or sweep tries again.
+    async fn remove_temporary(&self, path: PathBuf) {
+        match self.files.remove_file(&path).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => self.remember(path),
+            _ => {}
+        }
+    }
+
+    fn remember(&self, path: PathBuf) {
+        self.dropped
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(path);
     }
 
     /// Whether a name is a temporary of another writer, dead or fenced.
@@ -165,7 +181,7 @@ impl Temporary<'_> {
     }
 
     async fn remove(mut self) {
-        self.place.discard(&self.path).await;
+        self.place.remove_temporary(self.path.clone()).await;
         self.path = PathBuf::new();
     }
 }
@@ -174,11 +190,7 @@ impl Drop for Temporary<'_> {
     fn drop(&mut self) {
         let path = std::mem::take(&mut self.path);
         if !path.as_os_str().is_empty() {
-            self.place
-                .dropped
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(path);
+            self.place.remember(path);
         }
     }
 }
