@@ -20,8 +20,9 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    fn is_of(&self, info: &SubtaskInfo) -> bool {
-        self.generation == info.generation.0 && self.attempt == info.attempt.0
+    /// Whether an earlier attempt wrote it, of this process or of one before it.
+    fn is_before(&self, info: &SubtaskInfo) -> bool {
+        (self.generation, self.attempt) < (info.generation.0, info.attempt.0)
     }
 }
 
@@ -175,11 +176,12 @@ impl<T: Data> TwoPhaseSink for CollectWriter<T> {
     }
 
     async fn abort_unlisted(&mut self) -> Result<()> {
+        // Not those of a later writer: this one may be of a process that was stopped for a while and has been replaced.
         let info = &self.info;
         self.collected
             .store()
             .invisible
-            .retain(|transaction, _| transaction.is_of(info));
+            .retain(|transaction, _| !transaction.is_before(info));
         Ok(())
     }
 }
