@@ -182,13 +182,15 @@ fn search(args: &Args, options: Options, mut each: impl FnMut(SeedReport) -> boo
 
 /// A panic that reaches us is a failure of the seed.
 fn run_one(seed: u64, options: Options) -> SeedReport {
-    catch_unwind(AssertUnwindSafe(|| run_seed(seed, &options)))
-        .unwrap_or_else(|_| SeedReport::panicked(seed))
+    catch_unwind(AssertUnwindSafe(|| run_seed(seed, &options))).unwrap_or_else(|_| SeedReport::panicked(seed))
 }
 
 /// Time since the first call.
 fn now() -> Duration {
-    #[expect(clippy::disallowed_methods, reason = "a tool's own clock, outside of every simulation")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a tool's own clock, outside of every simulation"
+    )]
     fn clock() -> Instant {
         Instant::now()
     }
@@ -199,7 +201,10 @@ fn now() -> Duration {
 
 fn show(args: &Args, report: &SeedReport, failures: u64, bug: &str) {
     let SeedReport {
-        seed, topology, failure, ..
+        seed,
+        topology,
+        failure,
+        ..
     } = report;
     if args.trace && !args.json {
         for line in &report.trace {

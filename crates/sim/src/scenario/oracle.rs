@@ -1,7 +1,7 @@
 //! Whether a run gave what it had to: its output against that of a run without faults, and what it left behind.
 
 use super::job::Outside;
-use super::lies::JOB_DIR;
+use super::lies::{JOB_DIR, STATE_DIR};
 use super::plan::{Scenario, Topology};
 use super::rows::Output;
 use crate::Machine;
@@ -113,7 +113,8 @@ fn check_running(scenario: &Scenario, found: &[Output]) -> Result<(), String> {
     Ok(())
 }
 
-/// After the end nothing is left but decisions, and no transaction is open.
+/// After the end nothing is left in the store but decisions, and no transaction is open. (A scratch file of a process that
+/// was killed stays where temporary files are.)
 pub(crate) fn check_leftovers(machine: &Machine, outside: &Outside, zombies: bool) -> Result<(), String> {
     let is_decision = |path: &Path| {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -122,7 +123,7 @@ pub(crate) fn check_leftovers(machine: &Machine, outside: &Outside, zombies: boo
     let left: Vec<String> = machine
         .tree()
         .keys()
-        .filter(|path| !is_decision(path))
+        .filter(|path| path.starts_with(STATE_DIR) && !is_decision(path))
         .map(|path| path.display().to_string())
         .collect();
     if !left.is_empty() {

@@ -23,7 +23,7 @@ const MAX_STEPS: u64 = 4_000_000;
 /// More virtual time than that, likewise.
 const MAX_TIME: Duration = Duration::from_secs(600);
 /// More attempts than that, likewise.
-const MAX_ATTEMPTS: u64 = 120;
+const MAX_ATTEMPTS: u64 = 400;
 
 /// Everything a process of the job is started with but its shape.
 #[derive(Clone)]

@@ -170,7 +170,7 @@ impl StoreTrouble {
             3 => (Fault::ReplyLost, "store reply lost"),
             4 => (Fault::Duplicated, "store duplicated"),
             _ => {
-                let most = [100, 1_000, 8_000][draw.index(3)];
+                let most = [100, 600, 3_000][draw.index(3)];
                 (Fault::Away(millis(10, most, draw)), "store away")
             }
         };
