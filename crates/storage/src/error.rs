@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(Failure::from(full).kind, ErrorKind::Retry);
         assert_eq!(
             Failure::from(StorageError::damaged("a is damaged")).kind,
-            ErrorKind::Invalid
+            ErrorKind::Damaged
         );
     }
 }

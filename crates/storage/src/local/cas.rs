@@ -48,6 +48,7 @@ impl LocalCas {
     /// Removes what writers that crashed left unfinished, and says how many files that were. The temporaries of this
     /// handle are spared; those of another living writer are not (it gets a retryable error).
     pub async fn sweep_temporaries(&self) -> Result<usize, StorageError> {
+        self.place.remove_dropped().await;
         let mut swept = 0;
         for entry in self.place.files.list(&self.place.root).await? {
             if !entry.is_dir && self.place.is_foreign_temporary(&entry.name) {
@@ -131,9 +132,11 @@ impl LocalCas {
         let temporary = self.place.write_temporary(&self.place.root, &file).await?;
         match temporary.link(&self.path(version)).await {
             Ok(()) => Ok(self.conclude(version).await),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.recognise(version, &header).await
-            }
+            // The name may be of this very try. From here on, what cannot be read is in doubt, not "not written".
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(self
+                .recognise(version, &header)
+                .await
+                .unwrap_or_else(CasOutcome::Unknown)),
             Err(error) if surely_not_linked(&error) => Err(write_error(error)),
             Err(error) => Ok(CasOutcome::Unknown(error.into())),
         }

@@ -14,6 +14,9 @@ const CHUNK: usize = 1 << 20;
 /// How often a folder is made again that others remove as empty meanwhile.
 const FOLDER_ATTEMPTS: usize = 16;
 
+/// How often the removal of a file is tried before it is left to a sweep.
+const DISCARD_TRIES: u32 = 3;
+
 pub(super) struct Place {
     pub(super) files: Arc<dyn Files>,
     pub(super) root: PathBuf,
@@ -97,19 +100,7 @@ impl Place {
         }
     }
 
-    /// Removes a file that nobody needs; if that fails, a later sweep does.
-    pub(super) async fn discard(&self, path: &Path) {
-        let _ = self.files.remove_file(path).await;
-    }
-
-    /// Removes a temporary; if that fails, a later write or sweep tries again.
-    async fn remove_temporary(&self, path: PathBuf) {
-        match self.files.remove_file(&path).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => self.remember(path),
-            _ => {}
-        }
-    }
-
+    /// A temporary that is still to be removed.
     fn remember(&self, path: PathBuf) {
         self.dropped
             .lock()
@@ -117,7 +108,18 @@ impl Place {
             .push(path);
     }
 
-    /// Whether a name is a temporary of another writer, dead or fenced.
+    /// Removes a file that nobody needs. Tells whether it is gone; what is not, a later sweep removes.
+    pub(super) async fn discard(&self, path: &Path) -> bool {
+        for _ in 0..DISCARD_TRIES {
+            match self.files.remove_file(path).await {
+                Ok(()) => return true,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return true,
+                Err(_) => {}
+            }
+        }
+        false
+    }
+
     pub(super) fn is_foreign_temporary(&self, name: &str) -> bool {
         let own = format!("{:016x}-", self.writer);
         name.strip_prefix(TEMPORARY)
