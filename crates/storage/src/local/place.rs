@@ -100,6 +100,13 @@ impl Place {
         }
     }
 
+    /// Removes a temporary; if that fails, a later write or sweep tries again.
+    async fn remove_temporary(&self, path: PathBuf) {
+        if !self.discard(&path).await {
+            self.remember(path);
+        }
+    }
+
     /// A temporary that is still to be removed.
     fn remember(&self, path: PathBuf) {
         self.dropped
