@@ -33,7 +33,9 @@ impl<T> Default for Handle<T> {
 #[cold]
 #[inline(never)]
 pub(crate) fn undeclared() -> ! {
-    panic!("a state was used that `open` did not declare: keep there what `cx.value(..)`, `cx.timers()` and so on return")
+    panic!(
+        "a state was used that `open` did not declare: keep there what `cx.value(..)`, `cx.timers()` and so on return"
+    )
 }
 
 /// The task's side, whatever the operator's side sees.

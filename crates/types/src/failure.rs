@@ -39,7 +39,11 @@ pub type Result<T, E = Failure> = std::result::Result<T, E>;
 impl Failure {
     /// A failure of a kind, with its one line.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Failure {
-        Failure { kind, message: message.into(), source: None }
+        Failure {
+            kind,
+            message: message.into(),
+            source: None,
+        }
     }
     /// The user must change something.
     pub fn invalid(message: impl Into<String>) -> Failure {

@@ -116,7 +116,9 @@ impl<'a> ser::Serializer for &'a mut KeyHasher {
         Ok(())
     }
     fn serialize_f32(self, _: f32) -> Result<(), KeyError> {
-        Err(KeyError("a float cannot be part of a key: round it to an integer first".into()))
+        Err(KeyError(
+            "a float cannot be part of a key: round it to an integer first".into(),
+        ))
     }
     fn serialize_f64(self, _: f64) -> Result<(), KeyError> {
         self.serialize_f32(0.0)
@@ -151,7 +153,11 @@ impl<'a> ser::Serializer for &'a mut KeyHasher {
         self.serialize_str(variant)
     }
     #[inline]
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<(), KeyError> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), KeyError> {
         value.serialize(self)
     }
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -185,7 +191,9 @@ impl<'a> ser::Serializer for &'a mut KeyHasher {
         Ok(self)
     }
     fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, KeyError> {
-        Err(KeyError("a map cannot be part of a key: its order is not defined".into()))
+        Err(KeyError(
+            "a map cannot be part of a key: its order is not defined".into(),
+        ))
     }
     fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self, KeyError> {
         Ok(self)

@@ -20,13 +20,18 @@ impl MaxParallelism {
 
     /// `groups` key groups; `None` outside 1 to 32,768.
     pub fn new(groups: u32) -> Option<MaxParallelism> {
-        (1..=Self::LIMIT).contains(&groups).then_some(MaxParallelism(groups))
+        (1..=Self::LIMIT)
+            .contains(&groups)
+            .then_some(MaxParallelism(groups))
     }
 
     /// Flink's default: one and a half times the parallelism, rounded up to a power of two, from 128 to 32,768.
     pub fn default_for(parallelism: u32) -> MaxParallelism {
         let wanted = u64::from(parallelism) + u64::from(parallelism) / 2;
-        let rounded = wanted.max(1).next_power_of_two().clamp(128, u64::from(Self::LIMIT));
+        let rounded = wanted
+            .max(1)
+            .next_power_of_two()
+            .clamp(128, u64::from(Self::LIMIT));
         MaxParallelism(u32::try_from(rounded).unwrap_or(Self::LIMIT))
     }
 
@@ -49,8 +54,12 @@ impl MaxParallelism {
 
     /// The key groups that subtask `index` of `parallelism` owns; empty only if there are more subtasks than groups.
     pub fn range_of(self, index: u32, parallelism: u32) -> KeyGroupRange {
-        let start = |i: u32| (u64::from(i) * u64::from(self.0)).div_ceil(u64::from(parallelism.max(1))) as u32;
-        KeyGroupRange { start: start(index), end: start(index + 1) }
+        let start =
+            |i: u32| (u64::from(i) * u64::from(self.0)).div_ceil(u64::from(parallelism.max(1))) as u32;
+        KeyGroupRange {
+            start: start(index),
+            end: start(index + 1),
+        }
     }
 }
 
@@ -87,8 +96,20 @@ mod tests {
 
     #[test]
     fn default_max_parallelism_is_flinks() {
-        for (parallelism, groups) in [(1, 128), (2, 128), (64, 128), (85, 128), (86, 256), (170, 256), (1000, 2048)] {
-            assert_eq!(MaxParallelism::default_for(parallelism).get(), groups, "parallelism {parallelism}");
+        for (parallelism, groups) in [
+            (1, 128),
+            (2, 128),
+            (64, 128),
+            (85, 128),
+            (86, 256),
+            (170, 256),
+            (1000, 2048),
+        ] {
+            assert_eq!(
+                MaxParallelism::default_for(parallelism).get(),
+                groups,
+                "parallelism {parallelism}"
+            );
         }
         assert_eq!(MaxParallelism::default_for(21_845).get(), 32_768);
     }
@@ -109,7 +130,10 @@ mod tests {
     #[test]
     fn flinks_example_of_ranges() {
         let max = MaxParallelism::new(128).unwrap();
-        let ranges: Vec<_> = (0..3).map(|i| max.range_of(i, 3)).map(|r| (r.start, r.end)).collect();
+        let ranges: Vec<_> = (0..3)
+            .map(|i| max.range_of(i, 3))
+            .map(|r| (r.start, r.end))
+            .collect();
         assert_eq!(ranges, [(0, 43), (43, 86), (86, 128)]);
     }
 }

@@ -15,7 +15,8 @@ pub use barrier::{Barrier, SnapshotKind};
 pub use failure::{ErrorKind, Failure, Result};
 pub use hash::{KeyError, KeyHash, check_key, hash_key};
 pub use ids::{
-    Attempt, ChannelIndex, CheckpointId, EdgeId, Generation, InputId, JobName, NodeId, SlotId, SubtaskId, Uid, VertexId,
+    Attempt, ChannelIndex, CheckpointId, EdgeId, Generation, InputId, JobName, NodeId, SlotId, SubtaskId,
+    Uid, VertexId,
 };
 pub use key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
 pub use time::{Millis, Timestamp};

@@ -42,7 +42,10 @@ pub struct Millis(pub u64);
 impl Millis {
     /// This instant plus a duration (whole milliseconds, saturating).
     pub fn after(self, wait: Duration) -> Millis {
-        Millis(self.0.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
+        Millis(
+            self.0
+                .saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+        )
     }
 
     /// How long ago `earlier` was; zero if it is in the future.
