@@ -22,6 +22,11 @@ pub trait Sink: Send + Sync + 'static {
     /// A short name for people, e.g. `files out/`.
     fn name(&self) -> String;
 
+    /// Whether each row is published exactly once. Such a sink needs a `uid`, and a job mode that can keep the word.
+    fn is_exactly_once(&self) -> bool {
+        true
+    }
+
     /// A writer. It may not touch the outside yet: that begins with its first call.
     fn writer(&self, env: &Env, info: &SubtaskInfo) -> Result<Self::Writer>;
 }

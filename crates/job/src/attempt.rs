@@ -69,7 +69,7 @@ impl RunningAttempt {
         let two_phase = |id: NodeId| {
             graph
                 .node(id)
-                .is_some_and(|n| n.role == NodeRole::Sink && n.exactly_once)
+                .is_some_and(|n| n.role == NodeRole::Sink && n.two_phase)
         };
         let sinks = nodes
             .filter(|(node, _)| two_phase(*node))

@@ -76,7 +76,8 @@ fn program(rows: u64, parallelism: u32, rate: u64, bombs: Arc<AtomicI64>, out: &
         node(1, NodeRole::Operator, "window", parallelism),
         node(2, NodeRole::Sink, "sink", 1),
     ];
-    (nodes[1].keyed, nodes[1].has_state, nodes[2].exactly_once) = (true, true, true);
+    (nodes[1].keyed, nodes[1].has_state) = (true, true);
+    (nodes[2].exactly_once, nodes[2].two_phase) = (true, true);
     let rebalance = Partitioning::default_between(parallelism, 1);
     Program {
         graph: Graph {

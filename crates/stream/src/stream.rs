@@ -8,7 +8,7 @@ use crate::keyed::KeyedStream;
 use crate::sink::StreamSink;
 use rivermark_connector::{CommitNode, DiscardNode, Sink, TwoPhaseSink};
 use rivermark_data::{Data, EdgeType, Key, TypedEdge};
-use rivermark_protocol::graph::{Chaining, NodeRole, Partitioning};
+use rivermark_protocol::graph::{Chaining, Node, NodeRole, Partitioning};
 use rivermark_runtime::operators::{Filter, FlatMap, FusedOperator, Identity, Map, Pipe, TryMap};
 use rivermark_runtime::{NodeBody, Operator, OperatorFactory};
 use rivermark_state::batch_rows;
@@ -182,20 +182,24 @@ impl<T: Data, I: Data, P: Pipe<I, Out = T>> DataStream<T, I, P> {
         stream
     }
 
-    /// Ends the stream in a sink, which publishes each record exactly once. Give it a uid.
+    /// Ends the stream in a sink. One that publishes each record exactly once needs a uid.
     pub fn sink_to<S>(self, sink: S) -> StreamSink
     where
         S: Sink,
         S::Writer: TwoPhaseSink<Row = T>,
     {
+        let exactly_once = sink.is_exactly_once();
         let node = CommitNode::new(sink);
         let name = node.name();
-        self.sink(name, Arc::new(node), true)
+        self.sink(name, Arc::new(node), |node| {
+            node.two_phase = true;
+            node.exactly_once = exactly_once;
+        })
     }
 
     /// Ends the stream in an operator that takes records out by itself and has no state to commit.
     pub fn sink_with(self, name: &str, sink: impl OperatorFactory + 'static) -> StreamSink {
-        self.sink(name.to_owned(), Arc::new(sink), false)
+        self.sink(name.to_owned(), Arc::new(sink), |_| {})
     }
 
     /// Ends the stream nowhere: for measuring what comes before.
@@ -203,13 +207,11 @@ impl<T: Data, I: Data, P: Pipe<I, Out = T>> DataStream<T, I, P> {
         self.sink_with("discard", DiscardNode)
     }
 
-    fn sink(self, name: String, sink: Arc<dyn OperatorFactory>, exactly_once: bool) -> StreamSink {
+    fn sink(self, name: String, sink: Arc<dyn OperatorFactory>, shape: impl FnOnce(&mut Node)) -> StreamSink {
         let (draft, from) = self.end_fusion().into_parts();
         let node = {
             let mut draft = draft.borrow_mut();
-            let node = draft.add(NodeRole::Sink, name, NodeBody::Operator(sink), |node| {
-                node.exactly_once = exactly_once;
-            });
+            let node = draft.add(NodeRole::Sink, name, NodeBody::Operator(sink), shape);
             draft.connect(&from, node, InputId(0), plain_edge::<T>());
             node
         };

@@ -161,7 +161,12 @@ fn a_job_is_cut_at_keys_and_where_the_parallelism_changes() {
         panic!()
     };
     assert!(window.keyed && window.has_state && !map.keyed && !map.has_state);
-    assert!(print.exactly_once && print.role == NodeRole::Sink && print.output_types.is_empty());
+    assert!(
+        print.two_phase
+            && !print.exactly_once
+            && print.role == NodeRole::Sink
+            && print.output_types.is_empty()
+    );
     assert!(source.role == NodeRole::Source && matches!(program.nodes[0], NodeBody::Source(_)));
 }
 

@@ -34,6 +34,11 @@ impl<T: Data> PrintSink<T> {
 }
 
 impl<T: Data> Sink for PrintSink<T> {
+    /// What is printed cannot be taken back: at least once.
+    fn is_exactly_once(&self) -> bool {
+        false
+    }
+
     type Writer = Printer<T>;
 
     fn name(&self) -> String {

@@ -109,6 +109,9 @@ pub struct Node {
     pub has_state: bool,
     /// Whether it is a sink that publishes each row exactly once.
     pub exactly_once: bool,
+    /// Whether it is a sink that recommits and aborts before rows may flow, and commits when a checkpoint is decided: the
+    /// master waits for these phases.
+    pub two_phase: bool,
     /// With whom it may share a task.
     pub chaining: Chaining,
     /// The type of the rows of each output port; port 0 is the main output, others are side outputs.
@@ -133,6 +136,7 @@ impl Node {
             keyed: false,
             has_state: false,
             exactly_once: false,
+            two_phase: false,
             chaining: Chaining::Allowed,
             output_types,
         }
