@@ -318,7 +318,11 @@ fn a_damaged_checkpoint_stops_the_start_unless_duplicates_are_accepted() {
             )
             .await?;
             if stop {
+                // Two at least, the newest with rows of keyed state in it.
                 handle.checkpoint_now().await?;
+                while handle.stats().checkpoints.last().is_none_or(|c| c.rows == 0) {
+                    handle.checkpoint_now().await?;
+                }
                 handle.checkpoint_now().await?;
                 handle.cancel();
             }

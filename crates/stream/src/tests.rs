@@ -307,13 +307,13 @@ fn what_keeps_state_needs_a_uid_and_the_line_to_add_is_shown() {
     env.sequence(1)
         .key_by(|n| *n)
         .reduce(|a, b| a + b)
-        .sink_to(PrintSink::debug());
+        .sink_to(CollectSink::new(Collected::default()));
     refused(
         &env,
         &[
             "source \"generator\" keeps positions but has no uid: add .uid(\"generator-1\")",
             "operator \"reduce\" keeps state but has no uid: add .uid(\"reduce-1\")",
-            "sink \"print\" is exactly-once but has no uid: add .uid(\"print-1\")",
+            "sink \"collect\" is exactly-once but has no uid: add .uid(\"collect-1\")",
         ],
     );
 }
