@@ -64,6 +64,9 @@ pub(crate) struct Found {
     pub(crate) finished: bool,
 }
 
+/// How often a start begins anew because an older process that is still at work replaced what it was reading.
+const FIND_ATTEMPTS: usize = 16;
+
 /// Reads the job's head, and the checkpoint that the user means.
 pub(crate) async fn find(
     env: &Env,
@@ -72,7 +75,33 @@ pub(crate) async fn find(
     options: &StartOptions,
     has_exactly_once_sinks: bool,
 ) -> Result<Found> {
-    let head = retrying(env, 20, || storage.cas.head()).await?;
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let head = retrying(env, 20, || storage.cas.head()).await?;
+        let version = head.as_ref().map(|head| head.version);
+        let found = find_from(env, storage, job, options, has_exactly_once_sinks, head).await;
+        if !matches!(&found, Err(failure) if failure.kind == ErrorKind::Damaged) || attempts >= FIND_ATTEMPTS
+        {
+            return found;
+        }
+        // Not damaged, but deleted, if a newer decision does not name it any more.
+        let now = retrying(env, 20, || storage.cas.head()).await?;
+        if now.map(|head| head.version) == version {
+            return found;
+        }
+    }
+}
+
+/// Reads the checkpoint that the user means out of a head.
+async fn find_from(
+    env: &Env,
+    storage: &JobStorage,
+    job: &JobName,
+    options: &StartOptions,
+    has_exactly_once_sinks: bool,
+    head: Option<Head>,
+) -> Result<Found> {
     let old = head.as_ref().map(|head| parse_head(head, job)).transpose()?;
     let finished = options.from == StartFrom::Latest && old.as_ref().is_some_and(|old| old.finished);
     let from = match &old {
