@@ -6,8 +6,8 @@ use super::planted::Plant;
 use crate::Draw;
 use rivermark_env::Env;
 use rivermark_runtime::{
-    Cx, Flow, Lists, NodeBody, OpenCx, Operator, OperatorEvent, OperatorFactory, Program, RowCursor, SlotWaker,
-    SourceDriver, SourceEnumerator, SourceFactory, SourcePoll,
+    Cx, Flow, Lists, NodeBody, OpenCx, Operator, OperatorEvent, OperatorFactory, Program, RowCursor,
+    SlotWaker, SourceDriver, SourceEnumerator, SourceFactory, SourcePoll,
 };
 use rivermark_types::{Barrier, ErrorKind, Failure, InputId, Millis, Result, Timestamp, Uid};
 use std::collections::BTreeMap;

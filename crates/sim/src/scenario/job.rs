@@ -28,7 +28,11 @@ pub(crate) fn program(job: &Scenario, shape: &Shape, outside: &Outside) -> Resul
     if let Some(groups) = job.max_parallelism {
         env.set_max_parallelism(groups);
     }
-    let builder = Builder { env: &env, job, shape };
+    let builder = Builder {
+        env: &env,
+        job,
+        shape,
+    };
     let end = match job.topology {
         Topology::Window => builder.window(),
         Topology::Timers => builder.timers(),

@@ -103,11 +103,14 @@ impl Run {
         let book = Arc::new(Book::default());
         let plant = options.planted.map(|bug| Arc::new(Plant::new(bug)));
         let hurts = Hurts::draw(&mut world.draw("hurts"), &book, plant.clone());
-        let faults = options.lie.is_none();
         lies::plant_lies(&machine, &book, options.lie);
-        trouble::plant_file_trouble(&machine, world.draw("files"), &book, faults);
+        trouble::plant_file_trouble(&machine, world.draw("files"), &book);
         let store = StoreTrouble::draw(world.draw("store"), &book);
-        let strikes = Strikes::draw(&mut world.draw("strikes"), scenario.duration, !faults);
+        let strikes = Strikes::draw(
+            &mut world.draw("strikes"),
+            scenario.duration,
+            options.lie.is_some(),
+        );
         let plan = Plan {
             scenario,
             outside: Outside::default(),
@@ -188,7 +191,10 @@ fn silence_planned_panics() {
     ONCE.call_once(|| {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            let planned = panic.payload().downcast_ref::<&str>().is_some_and(|text| *text == PLANNED);
+            let planned = panic
+                .payload()
+                .downcast_ref::<&str>()
+                .is_some_and(|text| *text == PLANNED);
             if !planned {
                 usual(panic);
             }

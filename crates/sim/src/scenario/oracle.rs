@@ -66,7 +66,9 @@ fn check_none_lost(expected: &[Output], found: &[Output]) -> Result<(), String> 
     for row in expected {
         let (count, sum) = best.get(&(row.key, row.time)).copied().unwrap_or_default();
         if count < row.count || sum < row.sum {
-            return Err(format!("lost: expected at least {row:?}, found {count} rows with sum {sum}"));
+            return Err(format!(
+                "lost: expected at least {row:?}, found {count} rows with sum {sum}"
+            ));
         }
     }
     Ok(())
@@ -107,7 +109,9 @@ fn check_running(scenario: &Scenario, found: &[Output]) -> Result<(), String> {
         steps.sort_unstable();
         expected.sort_unstable();
         if steps != expected {
-            return Err(format!("key {key}: inputs {expected:?} were counted as {steps:?}"));
+            return Err(format!(
+                "key {key}: inputs {expected:?} were counted as {steps:?}"
+            ));
         }
     }
     Ok(())

@@ -94,15 +94,13 @@ impl Scenario {
         let draw = &mut Draw::stream(seed, "scenario plan");
         let topology = match seed % 5 {
             4 => Topology::Running,
-            _ => {
-                [
-                    Topology::Window,
-                    Topology::Timers,
-                    Topology::Exchanges,
-                    Topology::Union,
-                    Topology::Join,
-                ][draw.index(5)]
-            }
+            _ => [
+                Topology::Window,
+                Topology::Timers,
+                Topology::Exchanges,
+                Topology::Union,
+                Topology::Join,
+            ][draw.index(5)],
         };
         // Windows over windows would add up doubled rows twice: the check is for one level.
         let weak = topology == Topology::Window && draw.one_in(3);

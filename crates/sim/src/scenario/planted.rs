@@ -153,7 +153,11 @@ fn delay_timers(keyed: &mut RestoredState) {
                 continue;
             };
             let late = rows.into_iter().map(|row| ImageRow {
-                value: row.value.into_iter().map(|time| time + LATE_MS).collect::<Vec<i64>>(),
+                value: row
+                    .value
+                    .into_iter()
+                    .map(|time| time + LATE_MS)
+                    .collect::<Vec<i64>>(),
                 ..row
             });
             let pages = codec.encode(vec![Box::new(late.collect::<Vec<_>>())]);

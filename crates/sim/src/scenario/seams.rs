@@ -43,7 +43,11 @@ impl ForcedCodec for ThroughTheWire {
 
 impl Seams for SimSeams {
     fn codec(&self, edge: &Arc<dyn EdgeType>) -> Option<Arc<dyn ForcedCodec>> {
-        let forced = self.codecs.lock().unwrap_or_else(PoisonError::into_inner).one_in(3);
+        let forced = self
+            .codecs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .one_in(3);
         forced.then(|| Arc::new(ThroughTheWire(edge.clone())) as Arc<dyn ForcedCodec>)
     }
 
@@ -63,7 +67,10 @@ impl Seams for SimSeams {
             } => self.book.entries().late_store_faults = 0,
             _ => {}
         }
-        if !matches!(action, CkAction::KeepAck { .. } | CkAction::RequestAnswered { .. }) {
+        if !matches!(
+            action,
+            CkAction::KeepAck { .. } | CkAction::RequestAnswered { .. }
+        ) {
             Book::count(&self.book.orders);
         }
         self.plant.as_ref().and_then(|plant| plant.coordinate(action))

@@ -109,7 +109,11 @@ impl Supervisor {
             if self.book.entries().attempts > MAX_ATTEMPTS {
                 return Err(format!("no progress: {MAX_ATTEMPTS} attempts were started"));
             }
-            if self.current.as_ref().is_some_and(|running| world.is_running(running.id)) {
+            if self
+                .current
+                .as_ref()
+                .is_some_and(|running| world.is_running(running.id))
+            {
                 continue;
             }
             if self.follows(world)? {
@@ -232,7 +236,12 @@ impl Supervisor {
             };
             match world.run_process(zombie.id, limits) {
                 RunEnd::Stopped => {}
-                stuck => return Err(format!("of a process that went on: {}", no_progress(world, &stuck))),
+                stuck => {
+                    return Err(format!(
+                        "of a process that went on: {}",
+                        no_progress(world, &stuck)
+                    ));
+                }
             }
         }
         Ok(())

@@ -164,7 +164,7 @@ impl StoreTrouble {
             0 => (Fault::Slow(millis(1, 300, draw)), "store slow"),
             1 => (Fault::Failed, "store failed"),
             2 => {
-                let after_polls = draw.below(12) as u32;
+                let after_polls = draw.below(40) as u32;
                 (Fault::Torn { after_polls }, "store torn")
             }
             3 => (Fault::ReplyLost, "store reply lost"),
@@ -191,12 +191,9 @@ impl StoreTrouble {
 }
 
 /// Counts the calls of a machine's files, and lets a few of them go wrong.
-pub(crate) fn plant_file_trouble(machine: &Machine, mut draw: Draw, book: &Arc<Book>, faults: bool) {
+pub(crate) fn plant_file_trouble(machine: &Machine, mut draw: Draw, book: &Arc<Book>) {
     let mut odds = Odds::draw(&mut draw, 4);
     odds.one_in *= 6;
-    if !faults {
-        odds.left = 0;
-    }
     let book = book.clone();
     machine.plant(move |_, _| {
         Book::count(&book.file_calls);
