@@ -2,14 +2,17 @@
 //! simulator with its own [`Platform`]; nothing else in Rivermark may touch what it hides (`clippy.toml` sees to it).
 //!
 //! Layout: [`Env`] (the handle everybody carries), [`platform`] (what an implementation provides), [`files`] (the file
-//! seam), [`supervise`] (how a task's end becomes known), `real` (threads, tokio, `std::fs`). Non-goals: it knows nothing of jobs, tasks or storage.
+//! seam), [`supervise`] (how a task's end becomes known), [`panics`] (panics as errors), `real` (threads, tokio, `std::fs`).
+//! Non-goals: it knows nothing of jobs, tasks or storage.
 
 pub mod files;
+pub mod panics;
 pub mod platform;
 mod real;
 pub mod supervise;
 
 pub use files::{DirEntry, FileMeta, FileReader, FileWriter, Files};
+pub use panics::{catch_panic, tell_caught_panics_as_errors};
 pub use platform::{BoxFuture, LocalBoxFuture, Platform, SlotStart, TaskExit, TaskHandle};
 pub use real::{RealEnv, ShutdownSignals};
 

@@ -3,9 +3,8 @@
 //! Every [`crate::Platform`] wraps what it spawns in a [`Supervised`], so that "finished", "aborted" and "panicked" mean
 //! the same in the real world and in the simulated one. Non-goals: it starts nothing and restarts nothing.
 
+use crate::panics::catch_panic;
 use crate::platform::TaskExit;
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::sync::watch;
@@ -36,10 +35,9 @@ impl<F> Supervised<F> {
     /// Drops the future, then tells the exit. What panics in a destructor counts as a panic of the task.
     fn end(&mut self, exit: TaskExit) {
         let Some(future) = self.future.take() else { return };
-        let dropped = catch_unwind(AssertUnwindSafe(|| drop(future)));
-        let exit = match dropped {
+        let exit = match catch_panic(|| drop(future)) {
             Ok(()) => exit,
-            Err(payload) => TaskExit::Panicked(panic_message(payload.as_ref())),
+            Err(panic) => TaskExit::Panicked(panic),
         };
         self.exit.send_replace(Some(exit));
     }
@@ -52,10 +50,10 @@ impl<F: Future<Output = ()> + Unpin> Future for Supervised<F> {
         let Some(future) = self.future.as_mut() else {
             return Poll::Ready(());
         };
-        match catch_unwind(AssertUnwindSafe(|| Pin::new(future).poll(cx))) {
+        match catch_panic(|| Pin::new(future).poll(cx)) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(())) => self.end(TaskExit::Finished),
-            Err(payload) => self.end(TaskExit::Panicked(panic_message(payload.as_ref()))),
+            Err(panic) => self.end(TaskExit::Panicked(panic)),
         }
         Poll::Ready(())
     }
@@ -64,16 +62,5 @@ impl<F: Future<Output = ()> + Unpin> Future for Supervised<F> {
 impl<F> Drop for Supervised<F> {
     fn drop(&mut self) {
         self.end(TaskExit::Aborted);
-    }
-}
-
-/// The text of a caught panic.
-pub fn panic_message(payload: &(dyn Any + Send)) -> String {
-    if let Some(text) = payload.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = payload.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "a panic without a text".to_owned()
     }
 }

@@ -10,7 +10,7 @@ use crate::options::{EngineOptions, NoOptions, parse, resume_line};
 use crate::progress::{Manner, Progress, summary};
 use clap::Args;
 use rivermark_config::{ConfigError, Settings};
-use rivermark_env::{Env, RealEnv, TaskHandle};
+use rivermark_env::{Env, RealEnv, TaskHandle, catch_panic, tell_caught_panics_as_errors};
 use rivermark_job::{JobControl, JobEnd, JobHandle, StartOptions};
 use rivermark_protocol::plan::Plan;
 use rivermark_runtime::Program;
@@ -102,6 +102,7 @@ pub fn run_with<A: Args>(build: impl FnOnce(&StreamEnv, A) -> Result<()>) -> Exi
             };
         }
     };
+    tell_caught_panics_as_errors();
     let console = Console::stderr();
     log::start(&console, log::level(engine.quiet, engine.verbose));
     let entry = Entry {
@@ -167,7 +168,13 @@ impl Entry {
             .config(text.as_ref().map(|(path, text)| (*path, text.as_str())))
             .map_err(all)?;
         let graph = stream_env(&config).map_err(all)?;
-        build(&graph).map_err(one)?;
+        catch_panic(|| build(&graph))
+            .unwrap_or_else(|panic| {
+                Err(Failure::bug(format!(
+                    "the code that builds the graph panicked: {panic}"
+                )))
+            })
+            .map_err(one)?;
         let program = graph.build().map_err(one)?;
         let settings = program_settings(config, &program).map_err(all)?;
         if self.engine.explain_graph {

@@ -9,15 +9,13 @@ use crate::operator::{Lists, OpenCx, Reporter, SubtaskInfo};
 use crate::outbox::Outbox;
 use crate::program::NodeBody;
 use crate::seams::{ForcedCodec, Seams};
-use crate::slot::panic_message;
 use crate::task::{Pace, Task};
 use crate::waker::SlotWaker;
 use rivermark_data::{EdgeType, Router};
-use rivermark_env::Env;
+use rivermark_env::{Env, catch_panic};
 use rivermark_protocol::aligner::AlignMode;
 use rivermark_state::{BackendConfig, KeyedBackend, RestoredState, SnapshotHandle, SnapshotReader};
 use rivermark_types::{Failure, Result, Timestamp};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -148,14 +146,11 @@ impl NodePlan {
         let is_restored = restored.is_some();
         let mut backend = self.backend(seed, restored.unwrap_or_default());
         // A user's `open` may panic; that fails the attempt, not the slot.
-        let opened = catch_unwind(AssertUnwindSafe(|| {
-            self.open(env, waker, is_restored, &mut backend, events)
-        }));
+        let opened = catch_panic(|| self.open(env, waker, is_restored, &mut backend, events));
         let body = opened.unwrap_or_else(|panic| {
             Err(Failure::bug(format!(
-                "{} panicked while opening: {}",
-                self.info.name,
-                panic_message(&*panic)
+                "{} panicked while opening: {panic}",
+                self.info.name
             )))
         })?;
         Ok(ChainNode::new(

@@ -4,10 +4,8 @@ use crate::build::TaskPlan;
 use crate::messages::{TaskCommand, TaskEvent};
 use crate::task::{Step, Task};
 use crate::waker::SlotWaker;
-use rivermark_env::Env;
+use rivermark_env::{Env, catch_panic};
 use rivermark_types::{ErrorKind, Failure, Millis, SubtaskId};
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
 use tokio::sync::mpsc;
@@ -144,10 +142,10 @@ impl Slot {
     /// Runs a task's code; an error or a panic ends the task and is told to the master, never more.
     fn guarded<R>(&self, seat: &mut Seat, work: impl FnOnce(&mut Task) -> Result<R, Failure>) -> Option<R> {
         let task = seat.task.as_mut()?;
-        let failure = match catch_unwind(AssertUnwindSafe(|| work(task))) {
+        let failure = match catch_panic(|| work(task)) {
             Ok(Ok(result)) => return Some(result),
             Ok(Err(failure)) => failure,
-            Err(panic) => Failure::new(ErrorKind::Bug, format!("panicked: {}", panic_message(&*panic))),
+            Err(panic) => Failure::new(ErrorKind::Bug, format!("panicked: {panic}")),
         };
         let (place, origin) = task.place();
         let index = seat.subtask.index;
@@ -156,9 +154,8 @@ impl Slot {
             None => failure.at(format!("{place}/{index}")),
         };
         // What a half-done call left behind may not run on; its destructors may.
-        let dropped = catch_unwind(AssertUnwindSafe(|| seat.task = None));
-        if dropped.is_err() {
-            tracing::warn!(%place, "a destructor panicked after the failure");
+        if let Err(panic) = catch_panic(|| seat.task = None) {
+            tracing::warn!(%place, panic, "a destructor panicked after the failure");
         }
         self.tell(TaskEvent::Failed {
             subtask: seat.subtask,
@@ -186,11 +183,4 @@ impl Slot {
         // Without a master nobody needs to know; the next command loop ends this slot.
         let _ = self.events.send(event);
     }
-}
-
-/// What a panic said.
-pub fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "without a message".to_owned())
 }
