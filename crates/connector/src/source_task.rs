@@ -54,6 +54,8 @@ pub struct SourceTask<S: Source> {
     dry: bool,
     watermark: SourceWatermark,
     rows: ReadRows<S::Row>,
+    /// How many rows the last poll emitted.
+    emitted: usize,
     /// Which split the rows in `rows` are of.
     read_from: Option<String>,
 }
@@ -98,6 +100,7 @@ impl<S: Source> SourceTask<S> {
                 rows_since: 0,
             },
             rows: ReadRows::default(),
+            emitted: 0,
             read_from: None,
         }
     }
@@ -167,6 +170,7 @@ impl<S: Source> SourceTask<S> {
                     held.watermark = held.watermark.max(self.options.strategy.watermark_after(times));
                 }
                 self.watermark.rows_since += values.len();
+                self.emitted = values.len();
                 if let Some(pace) = &mut self.pace {
                     pace.spend(values.len());
                 }
@@ -302,10 +306,11 @@ impl<S: Source> SourceDriver for SourceTask<S> {
         )]))
     }
 
-    fn place(&self, row: Option<usize>) -> String {
+    fn place(&self, left: Option<usize>) -> String {
         let Some(split) = &self.read_from else {
             return self.source.name();
         };
+        let row = left.and_then(|left| self.emitted.checked_sub(left + 1));
         match row.or(Some(0)).and_then(|row| self.rows.position(row)) {
             Some(position) if row.is_some() => format!("{split}, position {position}"),
             Some(first) => format!("{split}, positions {first} to {}", self.rows.resume()),

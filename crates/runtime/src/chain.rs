@@ -148,6 +148,8 @@ pub struct Chain {
     snapshots: Vec<NodeSnapshot>,
     /// Where the chain is at work, for the error that names it.
     at: usize,
+    /// What the operator there is at work on. After an error or a panic it still says how far the operator came.
+    in_hand: Option<Work>,
     stage: Cell<u32>,
 }
 
@@ -169,6 +171,7 @@ impl Chain {
             emitted: vec![],
             snapshots: vec![],
             at: 0,
+            in_hand: None,
             stage: Cell::new(0),
         }
     }
@@ -197,19 +200,38 @@ impl Chain {
         }
     }
 
-    /// Where the rows under way came from, if the root is a source; else how many of the root's rows are left.
+    /// Where the rows under way came from, if the root is a source that did not fail itself (its own errors say where). For
+    /// an operator next to the source that is one row, for those behind it the rows of the last poll.
     pub fn origin(&self) -> Option<String> {
         match self.nodes.first().map(|node| &node.body) {
-            Some(Body::Source(driver)) => Some(driver.place(None)),
+            Some(Body::Source(driver)) if self.at > 0 => {
+                let next_to_it = self.nodes[0]
+                    .targets
+                    .iter()
+                    .flatten()
+                    .any(|target| matches!(target, Target::Node(at, _) if *at == self.at));
+                Some(driver.place(self.rows_left().filter(|_| next_to_it)))
+            }
             _ => None,
         }
     }
 
-    /// Rows of the root's current batch that are not taken yet.
-    pub fn root_remaining(&self) -> usize {
-        match self.nodes.first().and_then(|node| node.queue.front()) {
-            Some(Work::Rows(_, held)) => crate::cursor::AnyRows::remaining(held),
-            _ => 0,
+    /// Rows of the root's current batch that are not taken yet; and whether the last one taken is the row at work.
+    pub fn root_remaining(&self) -> (usize, bool) {
+        match self.rows_left() {
+            Some(left) if self.at == 0 => (left, true),
+            _ => match self.nodes.first().and_then(|node| node.queue.front()) {
+                Some(Work::Rows(_, held)) => (crate::cursor::AnyRows::remaining(held), false),
+                _ => (0, false),
+            },
+        }
+    }
+
+    /// Rows that the operator at work has not taken yet of its batch.
+    fn rows_left(&self) -> Option<usize> {
+        match &self.in_hand {
+            Some(Work::Rows(_, held)) => Some(crate::cursor::AnyRows::remaining(held)),
+            _ => None,
         }
     }
 
@@ -292,11 +314,14 @@ impl Chain {
             return Ok(ChainState::NoRoom);
         }
         // Barriers and the end pass full outboxes, so what operators emit for them does too, a row a call.
-        let (flow, work) = self.call(at, work, room.min(self.slice.max_rows).max(1))?;
+        self.in_hand = Some(work);
+        let flow = self.call(at, room.min(self.slice.max_rows).max(1))?;
         self.route(at)?;
-        match flow {
-            Flow::Done => self.done(at, work)?,
-            Flow::More | Flow::Wait => self.nodes[at].queue.push_front(work),
+        if let Some(work) = self.in_hand.take() {
+            match flow {
+                Flow::Done => self.done(at, work)?,
+                Flow::More | Flow::Wait => self.nodes[at].queue.push_front(work),
+            }
         }
         Ok(if flow == Flow::Wait {
             ChainState::Waiting
@@ -305,9 +330,12 @@ impl Chain {
         })
     }
 
-    /// Hands the element to its operator.
-    fn call(&mut self, at: usize, mut work: Work, room: usize) -> Result<(Flow, Work)> {
+    /// Hands the element in hand to its operator.
+    fn call(&mut self, at: usize, room: usize) -> Result<Flow> {
         self.stage.set(0);
+        let Some(work) = &mut self.in_hand else {
+            return Ok(Flow::Done);
+        };
         let node = &mut self.nodes[at];
         let slice = self.slice.rows_at(node.row_cost_ns);
         // Timers and windows cost about what rows do: one slice for both.
@@ -317,7 +345,7 @@ impl Chain {
             room
         };
         if let Work::Watermark(watermark) = work {
-            node.watermark = node.watermark.max(watermark);
+            node.watermark = node.watermark.max(*watermark);
         }
         let mut cx = Cx {
             env: &self.env,
@@ -332,7 +360,7 @@ impl Chain {
         };
         let started = self.env.cost_ns();
         let mut taken = 0;
-        let flow = match &mut work {
+        let flow = match work {
             Work::Rows(input, held) => {
                 let before = crate::cursor::AnyRows::remaining(held);
                 let flow = operator.on_batch(*input, &mut RowCursor::new(held, slice), &mut cx);
@@ -351,7 +379,7 @@ impl Chain {
         };
         let flow = flow?;
         node.learn_cost(taken, self.env.cost_ns().saturating_sub(started));
-        Ok((flow, work))
+        Ok(flow)
     }
 
     /// An operator is done with an element: marks go on down.

@@ -102,13 +102,19 @@ impl Gate {
         None
     }
 
-    /// Where the rows last delivered came from, with `remaining` of them not processed yet: channel and row number.
-    pub fn origin(&self, remaining: usize) -> Option<String> {
+    /// Where the rows last delivered came from, with `remaining` of them not taken yet: channel and number of the last row
+    /// taken, which is the row at work if `exact`.
+    pub fn origin(&self, (remaining, exact): (usize, bool)) -> Option<String> {
         let at = self.last?;
         let channel = &self.channels[at];
         let row = channel.rows.saturating_sub(remaining as u64);
+        let row = if exact {
+            format!("row {row}")
+        } else {
+            format!("up to row {row}")
+        };
         Some(format!(
-            "channel {at} from {}, row {row} of this attempt",
+            "channel {at} from {}, {row} of this attempt",
             channel.wired.from
         ))
     }

@@ -28,8 +28,9 @@ pub trait SourceDriver {
     fn on_event(&mut self, event: &OperatorEvent, cx: &mut Cx<'_>) -> Result<()>;
     /// The lists of the snapshot: under [`SPLITS`], one `SourceAssignment` for each split it holds.
     fn snapshot_lists(&mut self) -> Result<Lists>;
-    /// Where the rows last emitted come from, for errors: split and positions, row `row` of the last poll if known.
-    fn place(&self, row: Option<usize>) -> String;
+    /// Where the rows last emitted come from, for errors: split and positions. With `left`: the row of the last poll that has
+    /// so many behind it.
+    fn place(&self, left: Option<usize>) -> String;
 }
 
 /// The name of the list that holds a source subtask's splits. After a restore the master takes it, not the subtask.

@@ -157,7 +157,7 @@ impl Instance {
     /// What shows that a call did something: input taken, output given, state changed in size.
     fn traces(&self) -> [usize; 3] {
         let sent = self.counters.records_out.load(Ordering::Relaxed);
-        [self.chain.root_remaining(), sent as usize, self.state_rows()]
+        [self.chain.root_remaining().0, sent as usize, self.state_rows()]
     }
 
     fn check_progress(&mut self, before: [usize; 3]) -> Result<(), String> {
