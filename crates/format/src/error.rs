@@ -14,7 +14,8 @@ pub enum FormatError {
     },
     /// A CSV record with more or fewer columns than its header. Often a quote that is not closed.
     #[error(
-        "found {found} columns where the header has {expected}{}",
+        "found {found} column{} where the header has {expected}{}",
+        if *.found == 1 { "" } else { "s" },
         if *.open_quote { "; a quote is not closed: if fields hold line breaks, use Csv::with_quoted_newlines" } else { "" }
     )]
     Columns {

@@ -44,7 +44,9 @@ impl Master {
             CkAction::DecideAgain { checkpoint } => self.spawn_decision(checkpoint, true),
             CkAction::NotifyComplete(committed) => self.notify_complete(attempt, committed.checkpoint()),
             CkAction::NotifyAborted { checkpoint, reason } => {
-                tracing::info!(%checkpoint, %reason, "checkpoint given up");
+                if reason.is_failure() {
+                    tracing::warn!("checkpoint {checkpoint} was given up, the job goes on: {reason}");
+                }
                 self.stats.send_modify(|stats| stats.aborted += 1);
                 if let Some(attempt) = attempt {
                     attempt
@@ -313,8 +315,8 @@ impl Master {
     }
 
     fn final_failed(&mut self, attempt: Option<&mut RunningAttempt>, why: &str) {
-        tracing::warn!(%why, "the final checkpoint failed and is tried again");
         if let Some(attempt) = attempt {
+            tracing::warn!("the last checkpoint is tried again, a second Ctrl-C ends the job without it: {why}");
             attempt.ending = Ending::No;
             self.moved(|lifecycle| lifecycle.running());
             self.final_retry_at = Some(self.env.now().after(Duration::from_millis(200)));

@@ -212,14 +212,15 @@ impl Master {
                 Ok(at)
             }
             Some(Verdict::End { reason }) => {
-                // Invalid and fenced say it all themselves.
-                let told = matches!(failure.kind, ErrorKind::Invalid | ErrorKind::Fenced);
-                let message = if told {
-                    failure.message
-                } else {
-                    format!("{} ({reason})", failure.message)
-                };
-                Err(Failure { message, ..failure })
+                // These say it all themselves.
+                let told = matches!(
+                    failure.kind,
+                    ErrorKind::Invalid | ErrorKind::Damaged | ErrorKind::Fenced
+                );
+                Err(match told {
+                    true => failure,
+                    false => Failure::new(failure.kind, format!("{failure} ({reason})")),
+                })
             }
             None => Err(failure),
         }

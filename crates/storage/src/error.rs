@@ -85,9 +85,13 @@ impl From<io::Error> for StorageError {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => StorageErrorKind::Damaged,
             _ => StorageErrorKind::Retryable,
         };
+        let message = match kind {
+            StorageErrorKind::Full => format!("{error}: free space there"),
+            _ => error.to_string(),
+        };
         StorageError {
             kind,
-            message: error.to_string(),
+            message,
             source: Some(error),
         }
     }

@@ -6,7 +6,7 @@ use rivermark_env::Env;
 use rivermark_runtime::SubtaskInfo;
 use rivermark_types::{CheckpointId, Failure, Result};
 use std::fmt::Debug;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 
 type Format<T> = Arc<dyn Fn(&T) -> String + Send + Sync>;
@@ -77,7 +77,13 @@ impl<T: Data> TwoPhaseSink for Printer<T> {
         }
         let mut stdout = std::io::stdout().lock();
         let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-        written.map_err(|error| Failure::external("cannot write to standard output").caused_by(error))
+        written.map_err(|error| match error.kind() {
+            // No restart brings the reader back.
+            ErrorKind::BrokenPipe => Failure::invalid(
+                "nobody reads standard output any more: let the reader run on, or write to files with FileSink",
+            ),
+            _ => Failure::external("cannot write to standard output").caused_by(error),
+        })
     }
 
     async fn prepare(&mut self, _checkpoint: CheckpointId) -> Result<Vec<()>> {

@@ -122,7 +122,7 @@ impl fmt::Display for EndReason {
                     "{place} failed {failures} times without a checkpoint in between"
                 )
             }
-            EndReason::RestartsOff => f.write_str("restarts are off (restart-strategy.type)"),
+            EndReason::RestartsOff => f.write_str("restarts are off: see restart-strategy.type"),
             EndReason::AttemptsUsedUp { attempts } => write!(f, "all {attempts} restarts are used up"),
         }
     }

@@ -85,7 +85,8 @@ impl LocalCas {
                     let parsed = parse_file(file.into());
                     let (header, bytes) = parsed.ok_or_else(|| {
                         StorageError::damaged(format!(
-                            "{} is damaged: it is not what was written",
+                            "{} is damaged: it is not what was written; put an undamaged copy back, or start anew in \
+                             another directory",
                             path.display()
                         ))
                     })?;
