@@ -13,6 +13,7 @@ use rivermark_types::Millis;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -280,9 +281,20 @@ impl<S: Cas + ?Sized> Cas for Faulty<S> {
 
     fn compare_and_set(&self, expected: Option<u64>, bytes: Bytes) -> BoxFuture<'_, CasOutcome> {
         Box::pin(async move {
+            let done = AtomicBool::new(false);
             let call = async {
-                let set = || self.store.compare_and_set(expected, bytes.clone());
+                let set = || -> BoxFuture<'_, CasOutcome> {
+                    Box::pin(async {
+                        let outcome = self.store.compare_and_set(expected, bytes.clone()).await;
+                        done.fetch_or(!matches!(outcome, CasOutcome::NotWritten(_)), Ordering::Relaxed);
+                        outcome
+                    })
+                };
                 match self.faults.pass(Operation::CompareAndSet, set).await {
+                    // The second of two calls has not written; the first one may have.
+                    Passage::Answered(CasOutcome::NotWritten(error)) if done.load(Ordering::Relaxed) => {
+                        CasOutcome::Unknown(error)
+                    }
                     Passage::Answered(outcome) => outcome,
                     Passage::NotDone(error) => CasOutcome::NotWritten(error),
                     Passage::Unanswered(error) => CasOutcome::Unknown(error),

@@ -3,10 +3,11 @@
 use crate::{Digest, StorageError, checksum::Digester};
 use bytes::Bytes;
 use rivermark_env::{Env, FileReader, Files};
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const TEMPORARY: &str = ".tmp-";
 /// How many bytes one call of the file seam moves.
@@ -24,7 +25,7 @@ pub(super) struct Place {
     pub(super) writer: u64,
     temporaries: AtomicU64,
     /// Temporaries of writes that were dropped half-way, to be removed by the next one.
-    dropped: Mutex<Vec<PathBuf>>,
+    dropped: Mutex<VecDeque<PathBuf>>,
 }
 
 impl Place {
@@ -94,25 +95,24 @@ impl Place {
 
     /// Removes the temporaries that are still there although nothing writes them any more.
     pub(super) async fn remove_dropped(&self) {
-        let dropped = std::mem::take(&mut *self.dropped.lock().unwrap_or_else(PoisonError::into_inner));
-        for path in dropped {
-            self.remove_temporary(path).await;
+        // One by one: this may be cut off too, and what is not removed then must not be forgotten.
+        let waiting = self.dropped().len();
+        for _ in 0..waiting {
+            let next = self.dropped().pop_front();
+            let Some(path) = next else { return };
+            Temporary { place: self, path }.remove().await;
         }
+    }
+
+    fn dropped(&self) -> MutexGuard<'_, VecDeque<PathBuf>> {
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes a temporary; if that fails, a later write or sweep tries again.
     async fn remove_temporary(&self, path: PathBuf) {
         if !self.discard(&path).await {
-            self.remember(path);
+            self.dropped().push_back(path);
         }
-    }
-
-    /// A temporary that is still to be removed.
-    fn remember(&self, path: PathBuf) {
-        self.dropped
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(path);
     }
 
     /// Removes a file that nobody needs. Tells whether it is gone; what is not, a later sweep removes.
@@ -199,7 +199,7 @@ impl Drop for Temporary<'_> {
     fn drop(&mut self) {
         let path = std::mem::take(&mut self.path);
         if !path.as_os_str().is_empty() {
-            self.place.remember(path);
+            self.place.dropped().push_back(path);
         }
     }
 }
