@@ -316,7 +316,9 @@ impl Master {
 
     fn final_failed(&mut self, attempt: Option<&mut RunningAttempt>, why: &str) {
         if let Some(attempt) = attempt {
-            tracing::warn!("the last checkpoint is tried again, a second Ctrl-C ends the job without it: {why}");
+            tracing::warn!(
+                "the last checkpoint is tried again, a second Ctrl-C ends the job without it: {why}"
+            );
             attempt.ending = Ending::No;
             self.moved(|lifecycle| lifecycle.running());
             self.final_retry_at = Some(self.env.now().after(Duration::from_millis(200)));
