@@ -1,4 +1,5 @@
 //! A whole job in one process, on the real world: started, checkpointed, failed, resumed, ended.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may")]
 
 use rivermark_connector::commit::CommitNode;
 use rivermark_connector::{CollectSink, Collected, CollectionSource, SourceNode, WatermarkStrategy};

@@ -3,6 +3,7 @@
 //!
 //! The fixture was written once, by `RIVERMARK_WRITE_FIXTURE=1 cargo test -p rivermark-job --test first_version`, and is
 //! never written again: it stands for the snapshots that users have.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may")]
 
 use rivermark_connector::{CollectionSource, SourceNode, WatermarkStrategy};
 use rivermark_env::RealEnv;
