@@ -30,6 +30,9 @@ pub struct Pace {
     pub linger: Duration,
 }
 
+/// When to look again for room to copy frozen tables.
+const WALK_RETRY: Duration = Duration::from_millis(5);
+
 /// What a step came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -169,11 +172,13 @@ impl Task {
             self.chain.flush()?;
             self.last_flush = now;
         }
-        Ok(if progressed || walked {
-            Step::Progress
-        } else {
-            Step::Idle(idle_until)
-        })
+        if progressed || walked {
+            return Ok(Step::Progress);
+        }
+        // The I/O side has no room for the image and tells nobody when it has: without another look, a checkpoint of a
+        // job at rest would wait for whatever wakes the slot next.
+        let look_again = self.walking.is_some().then(|| now.after(WALK_RETRY));
+        Ok(Step::Idle([idle_until, look_again].into_iter().flatten().min()))
     }
 
     /// The next small thing there is to do.
