@@ -6,6 +6,7 @@ use crate::checkpoints::{PendingCheckpoint, Proposal};
 use crate::claim::{OwnedHead, go_back};
 use crate::cleaner::Cleaner;
 use crate::handle::{JobEnd, Request};
+use crate::retry::retrying;
 use crate::spec::JobSpec;
 use crate::stats::JobStats;
 use rivermark_env::{Env, TaskHandle};
@@ -16,7 +17,7 @@ use rivermark_protocol::restart::{IllegalMove, JobFailure, JobLifecycle, JobStat
 use rivermark_runtime::metrics::JobCounters;
 use rivermark_runtime::source::{Discovery, SourceEnumerator};
 use rivermark_runtime::{Program, TaskEvent};
-use rivermark_state::{Manifest, PartReport, SnapshotHandle};
+use rivermark_state::{JobHead, Manifest, PartReport, SnapshotHandle};
 use rivermark_types::{
     Attempt, CheckpointId, ErrorKind, Failure, Generation, Millis, NodeId, Result, SnapshotKind,
 };
@@ -268,8 +269,23 @@ impl Master {
                 place: "checkpoints".into(),
                 failure,
             }),
+            (None, Over::Failed(failed)) if failed.failure.kind == ErrorKind::Damaged => {
+                let failure = self.overtaken().await.unwrap_or(failed.failure);
+                Over::Failed(AttemptFailure { failure, ..failed })
+            }
             (_, over) => over,
         }
+    }
+
+    /// What looks damaged may have been deleted by a newer run of the job: then this one is fenced.
+    async fn overtaken(&self) -> Option<Failure> {
+        let head = retrying(&self.env, 5, || self.spec.storage.cas.head()).await;
+        let newest = head.ok().flatten()?;
+        let head = JobHead::decode("the job's head", &newest.bytes).ok()?;
+        (head.generation > self.generation()).then(|| {
+            let message = format!("fenced by generation {}", head.generation);
+            Failure::new(ErrorKind::Fenced, message)
+        })
     }
 
     /// Waits until a time, still answering.
