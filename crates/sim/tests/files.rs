@@ -87,7 +87,9 @@ fn program(plan: &Plan, parallelism: u32) -> Program {
 fn expected(plan: &Plan) -> Vec<String> {
     let mut sums: BTreeMap<(String, i64), (i64, u64)> = BTreeMap::new();
     for row in plan.files.iter().flatten() {
-        let sum = sums.entry((row.sensor.clone(), row.time - row.time.rem_euclid(500))).or_default();
+        let sum = sums
+            .entry((row.sensor.clone(), row.time - row.time.rem_euclid(500)))
+            .or_default();
         sum.0 += row.value;
         sum.1 += 1;
     }
@@ -106,13 +108,22 @@ async fn run(env: Env, program: Program, batch_rows: usize) -> Result<JobEnd> {
         name,
         program,
         chaining: true,
-        options: StartOptions { from: StartFrom::Latest, ..StartOptions::default() },
+        options: StartOptions {
+            from: StartFrom::Latest,
+            ..StartOptions::default()
+        },
         checkpoints: CoordinatorConfig {
             interval: Some(Duration::from_millis(60)),
             ..CoordinatorConfig::default()
         },
-        restarts: RestartStrategy::FixedDelay { attempts: 50, delay: Duration::from_millis(5) },
-        limits: EngineLimits { batch_rows, ..EngineLimits::default() },
+        restarts: RestartStrategy::FixedDelay {
+            attempts: 50,
+            delay: Duration::from_millis(5),
+        },
+        limits: EngineLimits {
+            batch_rows,
+            ..EngineLimits::default()
+        },
         writer: Default::default(),
         seams: Arc::new(NoSeams),
     };
@@ -121,8 +132,12 @@ async fn run(env: Env, program: Program, batch_rows: usize) -> Result<JobEnd> {
 
 fn put_input(machine: &Machine, plan: &Plan) {
     for (at, file) in plan.files.iter().enumerate() {
-        let rows = file.iter().map(|row| format!("{},{},{}\n", row.sensor, row.time, row.value));
-        let text = std::iter::once("sensor,time,value\n".to_owned()).chain(rows).collect::<String>();
+        let rows = file
+            .iter()
+            .map(|row| format!("{},{},{}\n", row.sensor, row.time, row.value));
+        let text = std::iter::once("sensor,time,value\n".to_owned())
+            .chain(rows)
+            .collect::<String>();
         machine.put_file(format!("/in/{at}.csv"), text).unwrap();
     }
 }
@@ -145,8 +160,15 @@ fn run_seed(seed: u64, lie: Option<Lie>) -> Result<(), String> {
             let program = program(&plan_here, parallelism);
             *told.borrow_mut() = Some(run(env, program, plan_here.batch_rows).await);
         });
-        let steps = if life < crashes { draw.between(50, 6_000) } else { 3_000_000 };
-        let limits = Limits { steps, ..Limits::default() };
+        let steps = if life < crashes {
+            draw.between(50, 6_000)
+        } else {
+            3_000_000
+        };
+        let limits = Limits {
+            steps,
+            ..Limits::default()
+        };
         match world.run_process(process, limits) {
             RunEnd::StepLimit(_) if life < crashes => match draw.coin() {
                 true => world.power_loss(&machine),
@@ -183,28 +205,47 @@ fn check(seed: u64, machine: &Machine, expected: &[String]) -> Result<(), String
     lines.sort();
     match lines == expected {
         true => Ok(()),
-        false => Err(format!("seed {seed}: {} rows instead of {}", lines.len(), expected.len())),
+        false => Err(format!(
+            "seed {seed}: {} rows instead of {}",
+            lines.len(),
+            expected.len()
+        )),
     }
 }
 
 #[test]
 fn rows_come_out_exactly_once_through_kills_and_losses_of_power() {
-    let seeds = std::env::var("RIVERMARK_FILE_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
+    let seeds = std::env::var("RIVERMARK_FILE_SEEDS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(60);
     let failed: Vec<String> = (0..seeds).filter_map(|seed| run_seed(seed, None).err()).collect();
-    assert!(failed.is_empty(), "{} of {seeds} failed, e.g. {}", failed.len(), failed[0]);
+    assert!(
+        failed.is_empty(),
+        "{} of {seeds} failed, e.g. {}",
+        failed.len(),
+        failed[0]
+    );
 }
 
 fn finds(what: &str, lie: Lie) {
     let found = (0..2_000).find_map(|seed| run_seed(seed, Some(lie)).err());
-    assert!(found.is_some(), "no seed fails without {what}: it is not needed, or the search cannot see it");
+    assert!(
+        found.is_some(),
+        "no seed fails without {what}: it is not needed, or the search cannot see it"
+    );
 }
 
 #[test]
 fn the_sync_of_a_part_is_needed() {
-    finds("the sync of a part", |call| call.op == FileOp::Sync && call.path.starts_with("/out"));
+    finds("the sync of a part", |call| {
+        call.op == FileOp::Sync && call.path.starts_with("/out")
+    });
 }
 
 #[test]
 fn the_sync_of_the_output_directory_is_needed() {
-    finds("the sync of the output directory", |call| call.op == FileOp::SyncDir && call.path == Path::new("/out"));
+    finds("the sync of the output directory", |call| {
+        call.op == FileOp::SyncDir && call.path == Path::new("/out")
+    });
 }

@@ -130,11 +130,11 @@ impl Run {
     fn through(mut self) -> (SeedReport, Vec<Output>) {
         let ended = match self.trace {
             true => log::traced(|log| {
-                let ended = self.to_the_end(|world| log.tell(world));
+                let ended = self.run_to_the_end(|world| log.tell(world));
                 log.tell(&mut self.world);
                 ended
             }),
-            false => self.to_the_end(|_| ()),
+            false => self.run_to_the_end(|_| ()),
         };
         let (scenario, outside) = (&self.supervisor.plan.scenario, &self.supervisor.plan.outside);
         let found = oracle::output(scenario, outside);
@@ -149,7 +149,7 @@ impl Run {
         (report, found)
     }
 
-    fn to_the_end(&mut self, each_step: impl FnMut(&mut SimWorld)) -> Result<(), String> {
+    fn run_to_the_end(&mut self, each_step: impl FnMut(&mut SimWorld)) -> Result<(), String> {
         let world = &mut self.world;
         self.supervisor.run(world, each_step)?;
         let supervisor = &mut self.supervisor;
