@@ -50,5 +50,10 @@ pub(crate) fn traced<T>(run: impl FnOnce(&Log) -> T) -> T {
         .without_time()
         .with_target(false)
         .finish();
-    tracing::subscriber::with_default(subscriber, || run(&log))
+    // While there is one subscriber only, `tracing` asks the thread that first passes a line of code whether anybody wants
+    // to hear of it; that may be another thread, which has none, and its answer would be kept for ours.
+    let second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let result = tracing::subscriber::with_default(subscriber, || run(&log));
+    drop(second);
+    result
 }
