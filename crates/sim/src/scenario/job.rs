@@ -3,7 +3,10 @@
 use super::operators::{Buckets, DirectSink, Join};
 use super::plan::{Scenario, Shape, SourceKind, Topology};
 use super::rows::{Input, Output};
+use crate::Machine;
 use rivermark_data::Data;
+use rivermark_files::{FileSink, FileSource};
+use rivermark_format::JsonLines;
 use rivermark_runtime::{Operator, Program};
 use rivermark_stream::{
     CollectSink, Collected, CollectionSource, DataStream, GeneratorSource, GuaranteeMode, Result, SourceNode,
@@ -18,6 +21,30 @@ pub(crate) struct Outside {
     pub(crate) collected: Collected<Output>,
     /// Written straight out.
     pub(crate) direct: Arc<Mutex<Vec<Output>>>,
+}
+
+/// Where the file sink writes.
+pub(crate) const OUTPUT_DIR: &str = "/out";
+
+/// Where the rows of a source are, if it reads files.
+fn input_dir(at: usize) -> String {
+    format!("/in/{at}")
+}
+
+/// Puts the input of file sources on the disk, durably: in three files each, in the order of the rows.
+pub(crate) fn put_input(job: &Scenario, machine: &Machine) -> std::result::Result<(), String> {
+    let SourceKind::Files(_) = job.source else {
+        return Ok(());
+    };
+    for (at, rows) in job.rows.iter().enumerate() {
+        for (number, part) in rows.chunks(rows.len().div_ceil(3).max(1)).enumerate() {
+            let lines: std::result::Result<Vec<String>, _> = part.iter().map(serde_json::to_string).collect();
+            let text = lines.map_err(|error| error.to_string())?.join("\n") + "\n";
+            let path = format!("{}/{number}.jsonl", input_dir(at));
+            machine.put_file(path, text).map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(())
 }
 
 /// Builds the program of a scenario for one process.
@@ -42,6 +69,10 @@ pub(crate) fn program(job: &Scenario, shape: &Shape, outside: &Outside) -> Resul
         Topology::Running => builder.running(),
     };
     let sink = match job.mode {
+        GuaranteeMode::ExactlyOnce if job.file_sink.is_some() => {
+            let roll_bytes = job.file_sink.unwrap_or_default();
+            end.sink_to(FileSink::json(OUTPUT_DIR).with_roll_bytes(roll_bytes))
+        }
         GuaranteeMode::ExactlyOnce => end.sink_to(CollectSink::new(outside.collected.clone())),
         GuaranteeMode::AtLeastOnce => {
             let out = outside.direct.clone();
@@ -82,6 +113,13 @@ impl Builder<'_> {
                 let count = rows.len() as u64;
                 let source = GeneratorSource::bounded(count, move |number| rows[number as usize].clone());
                 self.paced(at, SourceNode::new(source, strategy))
+            }
+            SourceKind::Files(split_bytes) => {
+                let source: FileSource<JsonLines<Input>> = FileSource::json(input_dir(at));
+                self.paced(
+                    at,
+                    SourceNode::new(source.with_split_bytes(split_bytes), strategy),
+                )
             }
         };
         stream

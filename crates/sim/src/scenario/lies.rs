@@ -4,6 +4,7 @@
 //! different reasons. [`SyncSite::Other`] catches a sync that has no place here yet: a run that meets one fails.
 
 use super::book::Book;
+use super::job::OUTPUT_DIR;
 use crate::{FileCall, FileOp, Machine};
 use std::fmt;
 use std::path::Path;
@@ -35,13 +36,17 @@ pub enum SyncSite {
     ParentDirs,
     /// The job's directory when the root of its objects is made. The next decision syncs it again, so nothing hangs on it.
     JobDir,
+    /// A file of the sink, before it is listed as prepared.
+    PartFile,
+    /// The sink's directory, before parts are listed and after they got their names.
+    OutputDir,
     /// A sync that is not known here.
     Other,
 }
 
 impl SyncSite {
     /// Those that something hangs on.
-    pub const NEEDED: [SyncSite; 7] = [
+    pub const NEEDED: [SyncSite; 9] = [
         SyncSite::ObjectFile,
         SyncSite::ObjectFolders,
         SyncSite::ObjectRoot,
@@ -49,6 +54,8 @@ impl SyncSite {
         SyncSite::DecisionName,
         SyncSite::FoundDecision,
         SyncSite::ParentDirs,
+        SyncSite::PartFile,
+        SyncSite::OutputDir,
     ];
 
     /// The name on the command line.
@@ -62,6 +69,8 @@ impl SyncSite {
             SyncSite::FoundDecision => "found-decision",
             SyncSite::ParentDirs => "parent-dirs",
             SyncSite::JobDir => "job-dir",
+            SyncSite::PartFile => "part-file",
+            SyncSite::OutputDir => "output-dir",
             SyncSite::Other => "other",
         }
     }
@@ -99,6 +108,7 @@ impl Follower {
         let site = match call.op {
             FileOp::Sync if path.starts_with(objects) => SyncSite::ObjectFile,
             FileOp::Sync if path.parent() == Some(job) => SyncSite::DecisionFile,
+            FileOp::Sync if path.starts_with(OUTPUT_DIR) => SyncSite::PartFile,
             FileOp::Sync => SyncSite::Other,
             FileOp::SyncDir if path == objects => SyncSite::ObjectRoot,
             FileOp::SyncDir if path.starts_with(objects) => SyncSite::ObjectFolders,
@@ -107,6 +117,7 @@ impl Follower {
                 Some(FileOp::HardLink) => SyncSite::DecisionName,
                 Some(_) => SyncSite::FoundDecision,
             },
+            FileOp::SyncDir if path == Path::new(OUTPUT_DIR) => SyncSite::OutputDir,
             FileOp::SyncDir if job.starts_with(path) => SyncSite::ParentDirs,
             FileOp::SyncDir => SyncSite::Other,
             _ => return None,

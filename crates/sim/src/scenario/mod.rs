@@ -69,6 +69,7 @@ pub fn run_seed(seed: u64, options: &Options) -> SeedReport {
 fn run_without_faults(seed: u64, scenario: &Arc<Scenario>) -> Result<Vec<Output>, String> {
     let mut world = SimWorld::new(seed ^ 0x5eed_0000_0000_0000);
     let machine = world.machine("disk");
+    job::put_input(scenario, &machine)?;
     let book = Arc::new(Book::default());
     let plan = Plan {
         scenario: scenario.clone(),
@@ -79,10 +80,10 @@ fn run_without_faults(seed: u64, scenario: &Arc<Scenario>) -> Result<Vec<Output>
     };
     let outside = plan.outside.clone();
     let shapes = world.draw("shapes");
-    let mut supervisor = Supervisor::new(plan, book, machine, Strikes::none(), shapes, true);
+    let mut supervisor = Supervisor::new(plan, book, machine.clone(), Strikes::none(), shapes, true);
     let run = supervisor.run(&mut world, |_| ());
     run.map_err(|why| format!("already without faults: {why}"))?;
-    Ok(oracle::output(scenario, &outside))
+    oracle::output(scenario, &outside, &machine)
 }
 
 /// The run with faults.
@@ -137,7 +138,9 @@ impl Run {
             false => self.run_to_the_end(|_| ()),
         };
         let (scenario, outside) = (&self.supervisor.plan.scenario, &self.supervisor.plan.outside);
-        let found = oracle::output(scenario, outside);
+        let found = oracle::output(scenario, outside, &self.supervisor.machine);
+        let ended = ended.and_then(|()| found.as_ref().map(drop).map_err(Clone::clone));
+        let found = found.unwrap_or_default();
         let report = SeedReport {
             seed: self.seed,
             topology: scenario.topology,
@@ -151,6 +154,7 @@ impl Run {
 
     fn run_to_the_end(&mut self, each_step: impl FnMut(&mut SimWorld)) -> Result<(), String> {
         let world = &mut self.world;
+        job::put_input(&self.supervisor.plan.scenario, &self.supervisor.machine)?;
         self.supervisor.run(world, each_step)?;
         let supervisor = &mut self.supervisor;
         // What a faulty store kept from being deleted is swept by the next start. A stopped process that went on may have

@@ -1,6 +1,6 @@
 //! Whether a run gave what it had to: its output against that of a run without faults, and what it left behind.
 
-use super::job::Outside;
+use super::job::{OUTPUT_DIR, Outside};
 use super::lies::{JOB_DIR, STATE_DIR};
 use super::plan::{Scenario, Topology};
 use super::rows::Output;
@@ -10,13 +10,47 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The rows that are outside now.
-pub(crate) fn output(scenario: &Scenario, outside: &Outside) -> Vec<Output> {
+pub(crate) fn output(
+    scenario: &Scenario,
+    outside: &Outside,
+    machine: &Machine,
+) -> Result<Vec<Output>, String> {
     let mut rows = match scenario.mode {
+        GuaranteeMode::ExactlyOnce if scenario.file_sink.is_some() => finished_rows(machine)?,
         GuaranteeMode::ExactlyOnce => outside.collected.rows(),
         GuaranteeMode::AtLeastOnce => outside.direct.lock().map(|rows| rows.clone()).unwrap_or_default(),
     };
     rows.sort_unstable();
-    rows
+    Ok(rows)
+}
+
+/// The rows of the finished files, every one whole.
+fn finished_rows(machine: &Machine) -> Result<Vec<Output>, String> {
+    let mut rows = Vec::new();
+    for (path, bytes) in machine
+        .tree()
+        .iter()
+        .filter(|(path, _)| is_output(path) && !is_hidden(path))
+    {
+        let text = String::from_utf8_lossy(bytes);
+        if !text.ends_with('\n') {
+            return Err(format!("{} ends in the middle of a row", path.display()));
+        }
+        for line in text.lines() {
+            let row = serde_json::from_str(line).map_err(|error| format!("{}: {error}", path.display()))?;
+            rows.push(row);
+        }
+    }
+    Ok(rows)
+}
+
+fn is_output(path: &Path) -> bool {
+    path.starts_with(OUTPUT_DIR)
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
 /// Compares a run's output with that of the run without faults, both sorted.
@@ -133,7 +167,15 @@ pub(crate) fn check_leftovers(machine: &Machine, outside: &Outside, zombies: boo
     if !left.is_empty() {
         return Err(format!("{} files are left: {}", left.len(), left.join(", ")));
     }
-    // A process that was stopped for a while may have opened one after its successor looked.
+    // A process that was stopped for a while may have written after its successor looked.
+    let hidden = machine
+        .tree()
+        .keys()
+        .filter(|path| is_output(path) && is_hidden(path))
+        .count();
+    if hidden > 0 && !zombies {
+        return Err(format!("{hidden} hidden files of dead attempts are left"));
+    }
     let open = outside.collected.open_transactions();
     if open > 0 && !zombies {
         return Err(format!("{open} transactions are left open"));

@@ -54,6 +54,8 @@ pub(crate) enum SourceKind {
     Collection(Option<u32>),
     /// Made from numbers.
     Generator,
+    /// Lines of JSON in the files of a directory, in splits of so many bytes.
+    Files(u64),
 }
 
 /// A job and its input.
@@ -62,6 +64,8 @@ pub(crate) struct Scenario {
     pub(crate) topology: Topology,
     pub(crate) mode: GuaranteeMode,
     pub(crate) source: SourceKind,
+    /// Files as the sink, rolled at so many bytes; else the collecting one.
+    pub(crate) file_sink: Option<u64>,
     /// The rows of each source; the second is empty where the topology has one.
     pub(crate) rows: [Arc<Vec<Input>>; 2],
     /// The disorder that the rows keep within.
@@ -92,6 +96,7 @@ impl Scenario {
     /// The scenario of a seed.
     pub(crate) fn draw(seed: u64) -> Scenario {
         let draw = &mut Draw::stream(seed, "scenario plan");
+        let files = &mut Draw::stream(seed, "scenario files");
         let topology = match seed % 5 {
             4 => Topology::Running,
             _ => [
@@ -115,7 +120,9 @@ impl Scenario {
             } else {
                 GuaranteeMode::ExactlyOnce
             },
+            file_sink: (!weak && files.one_in(3)).then(|| [50, 400, 1 << 20][files.index(3)]),
             source: match draw.below(3) {
+                _ if files.one_in(3) => SourceKind::Files([64, 900, 1 << 20][files.index(3)]),
                 0 => SourceKind::Collection(None),
                 1 => SourceKind::Collection(Some(draw.between(1, 6) as u32)),
                 _ => SourceKind::Generator,
