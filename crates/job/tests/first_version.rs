@@ -126,6 +126,7 @@ fn program(dir: &Path, parallelism: u32, rate: u64) -> Program {
         .process(Keeper::default)
         .uid("keeper")
         .sink_to(FileSink::json(dir.join("out")))
+        .name("files")
         .uid("sink");
     env.build().unwrap()
 }
