@@ -4,6 +4,7 @@ use crate::claim::OwnedHead;
 use crate::retry::retrying;
 use crate::storage::JobStorage;
 use bytes::Bytes;
+use rivermark_connector::commit::COMMITTABLES;
 use rivermark_env::Env;
 use rivermark_protocol::coordinator::DecisionOutcome;
 use rivermark_protocol::graph::Graph;
@@ -112,7 +113,7 @@ impl Proposal {
             kind: manifest.kind,
             manifest: manifest_key.clone(),
             digest,
-            has_committables: lists_anything(&manifest, "committables"),
+            has_committables: lists_anything(&manifest, COMMITTABLES),
             decided_at,
         });
         head.next_checkpoint = CheckpointId(head.next_checkpoint.0.max(manifest.checkpoint.0 + 1));

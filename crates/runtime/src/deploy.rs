@@ -149,13 +149,6 @@ impl Deployed {
             slot.thread.join().await;
         }
     }
-
-    /// A slot's thread that has ended by itself, which it never should; its panic.
-    pub fn broken_slot(&self) -> Option<String> {
-        self.slots
-            .iter()
-            .find_map(|slot| slot.thread.exit().map(|exit| format!("{exit:?}")))
-    }
 }
 
 /// The two ends of every channel of the attempt, until their tasks take them.

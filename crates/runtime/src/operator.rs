@@ -227,13 +227,6 @@ impl<'a> Cx<'a> {
         }
     }
 
-    /// Emits an erased batch on an output port.
-    pub fn emit_batch(&mut self, port: u8, batch: Batch) {
-        if !batch.is_empty() {
-            self.out.push(Output::Rows(port, batch));
-        }
-    }
-
     /// Emits a watermark (sources only: behind them the engine forwards it).
     pub fn emit_watermark(&mut self, watermark: Timestamp) {
         self.out.push(Output::Watermark(watermark));
