@@ -1,37 +1,17 @@
-//! Event-time windows: one accumulator a key and window, a table a window. Firing drains the table slice by slice.
+//! Tumbling windows: one accumulator a key and window, a table a window. Firing drains the table slice by slice.
 //!
 //! A row belongs to the window its event time lies in. A window fires when the watermark reaches its last millisecond,
 //! and is gone then; a row that comes later is late: dropped and counted, or sent to the late output.
-//! Non-goals: sliding and session windows, triggers, allowed lateness.
+//! Non-goals: triggers, allowed lateness.
 
-use super::keyed::{Opened, no_time, not_open};
+use super::{Aggregate, LATE_PORT, LateRows, Window};
 use crate::cursor::RowCursor;
 use crate::operator::{Cx, Flow, OpenCx, Operator};
-use rivermark_data::{Data, Key as KeyType, Typed};
+use crate::operators::keyed::{Opened, no_time, not_open};
+use rivermark_data::{Key as KeyType, Typed};
 use rivermark_state::WindowState;
 use rivermark_types::{InputId, Result, Timestamp};
-use serde::{Deserialize, Serialize};
-use std::marker::PhantomData;
 use std::time::Duration;
-
-/// The output port of late rows.
-pub const LATE_PORT: u8 = 1;
-
-/// A span of event time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Window {
-    /// The first time inside.
-    pub start: Timestamp,
-    /// The first time behind it.
-    pub end: Timestamp,
-}
-
-impl Window {
-    /// The last time inside: the time of what the window emits, and the watermark at which it does.
-    pub fn last(&self) -> Timestamp {
-        self.end.plus_ms(-1)
-    }
-}
 
 /// Windows one behind the other, each of the same size, that leave no gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,82 +54,6 @@ impl Tumbling {
             end,
         }
     }
-}
-
-/// How the rows of a key and window become one.
-pub trait Aggregate<K>: Clone + Send + Sync + 'static {
-    /// What goes in.
-    type Input: Data;
-    /// What is kept; a window begins with the default.
-    type Acc: Data + Default;
-    /// What comes out.
-    type Output: Data;
-    /// Takes a row in.
-    fn add(&self, acc: &mut Self::Acc, row: Self::Input);
-    /// The result, when the window fires.
-    fn result(&self, key: &K, window: Window, acc: Self::Acc) -> Self::Output;
-}
-
-/// An [`Aggregate`] of two closures.
-pub struct Fold<K, I, A, O, Add, Finish> {
-    add: Add,
-    finish: Finish,
-    types: PhantomData<fn(K, I, A) -> O>,
-}
-
-impl<K, I, A, O, Add, Finish> Fold<K, I, A, O, Add, Finish>
-where
-    Add: Fn(&mut A, I),
-    Finish: Fn(&K, Window, A) -> O,
-{
-    /// `add` takes a row in, `finish` makes the result.
-    pub fn new(add: Add, finish: Finish) -> Self {
-        Fold {
-            add,
-            finish,
-            types: PhantomData,
-        }
-    }
-}
-
-impl<K, I, A, O, Add: Clone, Finish: Clone> Clone for Fold<K, I, A, O, Add, Finish> {
-    fn clone(&self) -> Self {
-        Fold {
-            add: self.add.clone(),
-            finish: self.finish.clone(),
-            types: PhantomData,
-        }
-    }
-}
-
-impl<K, I, A, O, Add, Finish> Aggregate<K> for Fold<K, I, A, O, Add, Finish>
-where
-    K: 'static,
-    I: Data,
-    A: Data + Default,
-    O: Data,
-    Add: Fn(&mut A, I) + Clone + Send + Sync + 'static,
-    Finish: Fn(&K, Window, A) -> O + Clone + Send + Sync + 'static,
-{
-    type Input = I;
-    type Acc = A;
-    type Output = O;
-    #[inline]
-    fn add(&self, acc: &mut A, row: I) {
-        (self.add)(acc, row);
-    }
-    fn result(&self, key: &K, window: Window, acc: A) -> O {
-        (self.finish)(key, window, acc)
-    }
-}
-
-/// What becomes of late rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LateRows {
-    /// Dropped and counted.
-    Drop,
-    /// Sent to [`LATE_PORT`].
-    Emit,
 }
 
 /// Aggregates rows by key and window.
