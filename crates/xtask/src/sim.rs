@@ -3,7 +3,9 @@
 //! Also the search for bugs that are there on purpose: `--planted` and `--lie`. There a run is good if a seed fails.
 
 use crate::Outcome;
-use rivermark_sim::scenario::{Counts, Options, Planted, SeedReport, SyncSite, run_seed};
+use rivermark_sim::scenario::{
+    Counts, Options, Planted, SeedReport, SyncSite, part_of_name, parts, run_seed,
+};
 use serde_json::json;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,6 +31,9 @@ pub(crate) struct Args {
     /// Leave out a sync and search for a seed that fails; "all" for each in turn
     #[arg(long, value_name = "SITE", conflicts_with = "planted")]
     lie: Option<String>,
+    /// Run only jobs of this part of the DataStream API; "list" names them all
+    #[arg(long, value_name = "NAME")]
+    part: Option<String>,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -41,10 +46,14 @@ pub(crate) struct Args {
 const SHOWN: u64 = 10;
 
 pub(crate) fn run(args: &Args) -> Outcome {
+    if args.part.as_deref() == Some("list") {
+        parts().for_each(|name| println!("{name}"));
+        return Ok(true);
+    }
     match (&args.planted, &args.lie) {
         (Some(name), _) => hunt(args, &planted(name)?),
         (_, Some(name)) => hunt(args, &lies(name)?),
-        (None, None) => Ok(all_well(args)),
+        (None, None) => Ok(all_well(args, part(args)?)),
     }
 }
 
@@ -87,9 +96,23 @@ fn lies(name: &str) -> Result<Vec<Quarry>, String> {
     Ok(sites.into_iter().map(quarry).collect())
 }
 
+/// The part of the API that was asked for.
+fn part(args: &Args) -> Result<Option<&'static str>, String> {
+    let Some(name) = &args.part else { return Ok(None) };
+    let known = || parts().collect::<Vec<_>>().join(", ");
+    match part_of_name(name) {
+        Some(name) => Ok(Some(name)),
+        None => Err(format!(
+            "--part {name}: there is no such part (known: {})",
+            known()
+        )),
+    }
+}
+
 /// Runs all seeds; tells whether none failed.
-fn all_well(args: &Args) -> bool {
+fn all_well(args: &Args, part: Option<&'static str>) -> bool {
     let options = Options {
+        part,
         trace: args.trace,
         ..Options::default()
     };
@@ -122,6 +145,7 @@ fn hunt(args: &Args, bugs: &[Quarry]) -> Outcome {
     for (name, options) in bugs {
         let options = Options {
             trace: args.trace,
+            part: part(args)?,
             ..*options
         };
         let mut found: Option<SeedReport> = None;
@@ -221,7 +245,9 @@ fn show(args: &Args, report: &SeedReport, failures: u64, bug: &str) {
     } else if failures <= SHOWN {
         println!("seed {seed} ({topology}): {failure}");
         if !args.trace {
-            println!("    replay: cargo xtask sim --seeds 1 --seed {seed} --trace {bug}");
+            let part = args.part.as_ref().map(|part| format!(" --part {part}"));
+            let part = part.unwrap_or_default();
+            println!("    replay: cargo xtask sim --seeds 1 --seed {seed} --trace{part} {bug}");
         }
     }
 }

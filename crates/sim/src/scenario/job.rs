@@ -9,8 +9,8 @@ use rivermark_files::{FileSink, FileSource};
 use rivermark_format::JsonLines;
 use rivermark_runtime::{Operator, Program};
 use rivermark_stream::{
-    CollectSink, Collected, CollectionSource, DataStream, GeneratorSource, GuaranteeMode, Result, SourceNode,
-    StreamEnv, Timestamp, Tumbling, WatermarkStrategy, Window,
+    CollectSink, Collected, CollectionSource, DataStream, Failure, GeneratorSource, GuaranteeMode, Result,
+    SourceNode, StreamEnv, Timestamp, Tumbling, WatermarkStrategy, Window,
 };
 use std::sync::{Arc, Mutex};
 
@@ -67,6 +67,10 @@ pub(crate) fn program(job: &Scenario, shape: &Shape, outside: &Outside) -> Resul
         Topology::Union => builder.union(),
         Topology::Join => builder.join(),
         Topology::Running => builder.running(),
+        Topology::Api(name) => match &job.part {
+            Some(part) => part.build(&builder),
+            None => return Err(Failure::bug(format!("the part {name} has no job"))),
+        },
     };
     let sink = match job.mode {
         GuaranteeMode::ExactlyOnce if job.file_sink.is_some() => {
@@ -85,18 +89,26 @@ pub(crate) fn program(job: &Scenario, shape: &Shape, outside: &Outside) -> Resul
     env.build()
 }
 
-struct Builder<'a> {
-    env: &'a StreamEnv,
-    job: &'a Scenario,
+/// What a job is built from: the environment, what was drawn for the job, and what was drawn for this process.
+pub(crate) struct Builder<'a> {
+    pub(crate) env: &'a StreamEnv,
+    pub(crate) job: &'a Scenario,
     shape: &'a Shape,
 }
 
 impl Builder<'_> {
+    /// How many subtasks the operator at a place of the job has in this process. Places 0 and 1 are the sources', 5 the
+    /// sink's; two operators may share one.
+    pub(crate) fn parallelism(&self, place: usize) -> u32 {
+        self.shape.parallelism[place % self.shape.parallelism.len()]
+    }
+
     fn width(&self) -> i64 {
         self.job.window.as_millis() as i64
     }
 
-    fn source(&self, at: usize) -> DataStream<Input> {
+    /// The rows of a source (0 or 1), with event times, paced to last as long as the scenario.
+    pub(crate) fn source(&self, at: usize) -> DataStream<Input> {
         let strategy = WatermarkStrategy::bounded_out_of_orderness(self.job.disorder)
             .with_timestamp(|row: &Input| Timestamp(row.time));
         let rows = self.job.rows[at].clone();

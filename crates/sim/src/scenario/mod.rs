@@ -1,12 +1,14 @@
 //! Scenarios: a small job, drawn from a seed, that is killed, unplugged, stopped, given bad stores and failing operators,
 //! and must come to what it comes to without all that.
 //!
-//! Layout: [`run_seed`]; `plan` (what is drawn), `rows`, `operators` and `job` (the job), `trouble` and `hurt` (what goes
+//! Layout: [`run_seed`]; `plan` (what is drawn), `rows`, `operators` and `job` (the job), `api` (the parts of the DataStream
+//! API as jobs, each beside its plain computation), `trouble` and `hurt` (what goes
 //! wrong around and inside of it), `seams` (what the engine lets in), `supervisor` (starts processes until the job is done),
 //! `oracle` (whether it was right), [`planted`] and [`lies`] (bugs that must be found), `book` and [`report`] (the counts),
 //! `log` (the engine's own words, in the trace).
 //! Non-goals: no threads (a caller runs many seeds at once), no printing.
 
+mod api;
 mod book;
 mod hurt;
 mod job;
@@ -22,6 +24,7 @@ mod seams;
 mod supervisor;
 mod trouble;
 
+pub use api::{part_of_name, parts};
 pub use lies::SyncSite;
 pub use plan::Topology;
 pub use planted::Planted;
@@ -48,12 +51,14 @@ pub struct Options {
     pub lie: Option<SyncSite>,
     /// Whether to keep a readable trace.
     pub trace: bool,
+    /// The only part of the API to draw jobs of: one of [`parts`].
+    pub part: Option<&'static str>,
 }
 
 /// Runs the scenario of a seed: once without faults, once with them.
 pub fn run_seed(seed: u64, options: &Options) -> SeedReport {
     silence_planned_panics();
-    let scenario = Arc::new(Scenario::draw(seed));
+    let scenario = Arc::new(Scenario::draw(seed, options.part));
     let expected = run_without_faults(seed, &scenario);
     let run = Run::new(seed, scenario.clone(), options);
     let (mut report, found) = run.through();

@@ -58,6 +58,11 @@ pub(crate) fn compare(scenario: &Scenario, expected: &[Output], found: &[Output]
     if expected.is_empty() {
         return Err("the run without faults gave no output: the scenario checks nothing".into());
     }
+    if let Some(part) = &scenario.part {
+        part.check(scenario, expected)
+            .map_err(|why| format!("already without faults: {why}"))?;
+        return part.check(scenario, found);
+    }
     match (scenario.topology, scenario.mode) {
         (Topology::Running, _) => check_running(scenario, found),
         (_, GuaranteeMode::AtLeastOnce) => check_none_lost(expected, found),

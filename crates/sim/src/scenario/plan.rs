@@ -2,6 +2,7 @@
 //!
 //! Non-goal: what goes wrong (`trouble`).
 
+use super::api::{self, Part};
 use super::rows::{Input, input_rows};
 use crate::Draw;
 use rivermark_protocol::coordinator::CoordinatorConfig;
@@ -32,6 +33,8 @@ pub enum Topology {
     Join,
     /// A running value per key, emitted per row: the one job whose output depends on the order of rows.
     Running,
+    /// A part of the DataStream API, by its name in `api`.
+    Api(&'static str),
 }
 
 impl fmt::Display for Topology {
@@ -43,6 +46,7 @@ impl fmt::Display for Topology {
             Topology::Union => "union",
             Topology::Join => "join",
             Topology::Running => "running",
+            Topology::Api(part) => part,
         })
     }
 }
@@ -62,6 +66,8 @@ pub(crate) enum SourceKind {
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     pub(crate) topology: Topology,
+    /// The job of a part of the API.
+    pub(crate) part: Option<Arc<dyn Part>>,
     pub(crate) mode: GuaranteeMode,
     pub(crate) source: SourceKind,
     /// Files as the sink, rolled at so many bytes; else the collecting one.
@@ -93,11 +99,18 @@ pub(crate) struct Shape {
 }
 
 impl Scenario {
-    /// The scenario of a seed.
-    pub(crate) fn draw(seed: u64) -> Scenario {
+    /// The scenario of a seed: of one part of the API where one is asked for, else of any job; every other seed's is of a
+    /// part of the API.
+    pub(crate) fn draw(seed: u64, only: Option<&'static str>) -> Scenario {
         let draw = &mut Draw::stream(seed, "scenario plan");
         let files = &mut Draw::stream(seed, "scenario files");
-        let topology = match seed % 5 {
+        let mut part: Option<Arc<dyn Part>> = None;
+        let topology = match seed % 10 {
+            odd if only.is_some() || odd % 2 == 1 => {
+                let (name, drawn) = api::draw(&mut Draw::stream(seed, "scenario part"), only);
+                part = Some(drawn.into());
+                Topology::Api(name)
+            }
             4 => Topology::Running,
             _ => [
                 Topology::Window,
@@ -107,14 +120,19 @@ impl Scenario {
                 Topology::Join,
             ][draw.index(5)],
         };
+        let two_sources = match &part {
+            Some(part) => part.has_two_sources(),
+            None => matches!(topology, Topology::Union | Topology::Join),
+        };
         // Windows over windows would add up doubled rows twice: the check is for one level.
         let weak = topology == Topology::Window && draw.one_in(3);
         let interval = draw.between(20, 200);
         let duration = interval * draw.between(7, 13);
-        let rows = draw_rows(draw, topology);
+        let rows = draw_rows(draw, two_sources);
         let window = Duration::from_millis(draw.between(30, 1500));
         Scenario {
             topology,
+            part,
             mode: if weak {
                 GuaranteeMode::AtLeastOnce
             } else {
@@ -172,15 +190,15 @@ impl Scenario {
 }
 
 /// The rows of each source, and their disorder in milliseconds.
-fn draw_rows(draw: &mut Draw, topology: Topology) -> ([Arc<Vec<Input>>; 2], u64) {
+fn draw_rows(draw: &mut Draw, two_sources: bool) -> ([Arc<Vec<Input>>; 2], u64) {
     let (keys, disorder) = (draw.between(1, 40) as u32, draw.between(0, 600));
     let all = draw.between(100, 800);
-    let counts = match topology {
-        Topology::Union | Topology::Join => {
+    let counts = match two_sources {
+        true => {
             let first = draw.between(all / 4, all / 2);
             [first, all / 2]
         }
-        _ => [all, 0],
+        false => [all, 0],
     };
     let rows = counts.map(|count| Arc::new(input_rows(draw, count, keys, disorder)));
     (rows, disorder)

@@ -27,7 +27,7 @@ impl SeedReport {
     pub fn panicked(seed: u64) -> SeedReport {
         SeedReport {
             seed,
-            topology: Scenario::draw(seed).topology,
+            topology: Scenario::draw(seed, None).topology,
             failure: Some("the run panicked".into()),
             counts: Counts {
                 seeds: 1,
