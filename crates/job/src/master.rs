@@ -184,6 +184,8 @@ impl Master {
                 self.lifecycle.failed(&JobFailure {
                     kind: ErrorKind::Retry,
                     place,
+                    node: None,
+                    row: None,
                     now,
                     random,
                 });
@@ -201,6 +203,8 @@ impl Master {
         let verdict = self.lifecycle.failed(&JobFailure {
             kind: failure.kind,
             place,
+            node: None,
+            row: None,
             now,
             random,
         });

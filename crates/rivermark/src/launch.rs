@@ -71,7 +71,7 @@ pub(crate) async fn job_spec(
     from: StartOptions,
     seams: Arc<dyn Seams>,
 ) -> Result<JobSpec> {
-    let restarts = restarts(&settings.restart)?;
+    let restarts = restarts(&settings.restart);
     let options = start_options(settings, from)?;
     let name = JobName::from(settings.pipeline.name.as_deref().unwrap_or(UNNAMED));
     let storage = match &settings.checkpoint.dir {
@@ -159,8 +159,8 @@ fn checkpoints(settings: &Settings) -> CoordinatorConfig {
     }
 }
 
-fn restarts(wanted: &RestartConfig) -> Result<RestartStrategy> {
-    Ok(match *wanted {
+fn restarts(wanted: &RestartConfig) -> RestartStrategy {
+    match *wanted {
         RestartConfig::None => RestartStrategy::None,
         RestartConfig::FixedDelay { attempts, delay } => RestartStrategy::FixedDelay { attempts, delay },
         RestartConfig::ExponentialDelay {
@@ -178,12 +178,16 @@ fn restarts(wanted: &RestartConfig) -> Result<RestartStrategy> {
             jitter,
             attempts,
         },
-        RestartConfig::FailureRate { .. } => {
-            return Err(Failure::invalid(
-                "restart-strategy.type: failure-rate is not there yet; use exponential-delay, fixed-delay or none",
-            ));
-        }
-    })
+        RestartConfig::FailureRate {
+            max_failures,
+            interval,
+            delay,
+        } => RestartStrategy::FailureRate {
+            max_failures,
+            interval,
+            delay,
+        },
+    }
 }
 
 fn limits(settings: &Settings) -> Limits {
@@ -250,7 +254,7 @@ mod tests {
             "execution.checkpointing.interval=200 ms",
             "execution.checkpointing.num-retained=7",
         ]);
-        let (checkpoints, restarts) = (checkpoints(&set), restarts(&set.restart).unwrap());
+        let (checkpoints, restarts) = (checkpoints(&set), restarts(&set.restart));
         assert_eq!(
             (checkpoints.interval, checkpoints.num_retained),
             (Some(Duration::from_millis(200)), 7)
@@ -264,8 +268,8 @@ mod tests {
 
     #[test]
     fn without_checkpoints_nothing_restarts_unless_asked_for() {
-        assert_eq!(restarts(&settings(&[]).restart).unwrap(), RestartStrategy::None);
-        let fixed = restarts(&settings(&["restart-strategy.type=fixed-delay"]).restart).unwrap();
+        assert_eq!(restarts(&settings(&[]).restart), RestartStrategy::None);
+        let fixed = restarts(&settings(&["restart-strategy.type=fixed-delay"]).restart);
         assert_eq!(
             fixed,
             RestartStrategy::FixedDelay {
@@ -273,8 +277,22 @@ mod tests {
                 delay: Duration::from_secs(1)
             }
         );
-        let failure = restarts(&settings(&["restart-strategy.type=failure-rate"]).restart).unwrap_err();
-        assert!(failure.message.contains("use exponential-delay"), "{failure}");
+        let rate = restarts(
+            &settings(&[
+                "restart-strategy.type=failure-rate",
+                "restart-strategy.failure-rate.max-failures-per-interval=3",
+                "restart-strategy.failure-rate.delay=20 ms",
+            ])
+            .restart,
+        );
+        assert_eq!(
+            rate,
+            RestartStrategy::FailureRate {
+                max_failures: 3,
+                interval: Duration::from_secs(60),
+                delay: Duration::from_millis(20)
+            }
+        );
     }
 
     #[test]

@@ -177,10 +177,6 @@ fn what_is_wrong_is_one_line_that_says_what_to_do() {
             ],
             "give a directory",
         ),
-        (
-            vec![&*input, "-q", "--set", "restart-strategy.type=failure-rate"],
-            "use exponential-delay",
-        ),
     ] {
         let (lines, code) = refused(&arguments);
         assert_eq!((lines.len(), code), (1, 2), "{arguments:?}: {lines:?}");

@@ -9,7 +9,7 @@
 //! each of them but Finished and Failed ──→ Canceling ──→ Canceled
 //! ```
 
-use super::{EndReason, FailurePolicy, JobFailure, RestartStrategy, Verdict};
+use super::{CarefulPlan, EndReason, FailurePolicy, JobFailure, RestartStrategy, Verdict};
 use rivermark_types::{ErrorKind, Failure, Millis};
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +121,11 @@ impl JobLifecycle {
         self.policy.restarts()
     }
 
+    /// The operators that are to run carefully in the next attempt, with the rows that each is to give up.
+    pub fn careful(&self) -> CarefulPlan {
+        self.policy.careful()
+    }
+
     /// An attempt starts.
     pub fn start(&mut self) -> Result<(), IllegalMove> {
         self.become_state(JobState::Starting)?;
@@ -210,6 +215,8 @@ mod tests {
         JobFailure {
             kind,
             place: "map".into(),
+            node: None,
+            row: None,
             now: Millis(now),
             random: 0,
         }

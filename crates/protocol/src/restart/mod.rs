@@ -2,63 +2,26 @@
 //!
 //! By kind: `Invalid` and `Fenced` end the job at once. `Data` and `Bug` (panics too) follow the restart strategy, but
 //! end the job after [`FailurePolicy::SAME_PLACE_LIMIT`] attempts that failed at the same place without a checkpoint
-//! decided in between: trying again cannot help a record that always fails. `Retry` and `External` follow the strategy alone.
+//! decided in between, or at the same row: trying again cannot help a record that always fails. An operator that may give
+//! rows up does so instead. `Retry` and `External` follow the strategy alone.
 //!
-//! Layout: this file decides, [`lifecycle`] holds the states of a job and which may follow which.
+//! Layout: this file decides by kind and place, [`strategy`] when to try again, [`careful`] what is known of rows that
+//! fail, [`lifecycle`] holds the states of a job and which may follow which.
 //! Non-goals: no clock, no randomness (both come in with the failure), no restarting of parts: a job restarts whole.
 
+pub mod careful;
 pub mod lifecycle;
+pub mod strategy;
 
+pub use careful::{CarefulPlan, FailedRow};
 pub use lifecycle::{IllegalMove, JobLifecycle, JobState};
+pub use strategy::RestartStrategy;
 
-use rivermark_types::{ErrorKind, Millis};
-use serde::{Deserialize, Serialize};
+use careful::{Careful, RowVerdict};
+use rivermark_types::{ErrorKind, Millis, NodeId};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
-
-/// How often and how soon a job is tried again (`restart-strategy.type`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum RestartStrategy {
-    /// Never.
-    None,
-    /// So many times, after the same pause each.
-    FixedDelay {
-        /// Restarts over the whole run.
-        attempts: u32,
-        /// The pause before each.
-        delay: Duration,
-    },
-    /// After pauses that grow while failures follow each other.
-    ExponentialDelay {
-        /// The first pause.
-        initial: Duration,
-        /// The longest pause.
-        max: Duration,
-        /// By how much each pause is longer than the one before.
-        multiplier: f64,
-        /// So long without a failure, and the next pause is the first again.
-        reset_threshold: Duration,
-        /// Each pause is drawn from this share below to this share above.
-        jitter: f64,
-        /// Restarts in a row (until reset); `None` for no limit.
-        attempts: Option<u32>,
-    },
-}
-
-impl Default for RestartStrategy {
-    /// Flink's default for jobs with checkpoints.
-    fn default() -> Self {
-        RestartStrategy::ExponentialDelay {
-            initial: Duration::from_secs(1),
-            max: Duration::from_secs(60),
-            multiplier: 1.5,
-            reset_threshold: Duration::from_secs(3600),
-            jitter: 0.1,
-            attempts: None,
-        }
-    }
-}
+use strategy::Tries;
 
 /// What went wrong, as far as it matters for what follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +30,10 @@ pub struct JobFailure {
     pub kind: ErrorKind,
     /// Where: the operator (its uid or name) and not the subtask, because after a restart the same record may reach another.
     pub place: String,
+    /// The operator, if it was one that failed.
+    pub node: Option<NodeId>,
+    /// The row it was at work on, if it ran carefully.
+    pub row: Option<FailedRow>,
     /// When.
     pub now: Millis,
     /// Random bits for the jitter.
@@ -102,12 +69,26 @@ pub enum EndReason {
         /// How many attempts failed there.
         failures: u32,
     },
+    /// The same row failed at the same place again and again.
+    SameRow {
+        /// The place.
+        place: String,
+        /// How many attempts failed at it.
+        failures: u32,
+    },
     /// The strategy allows no restart at all.
     RestartsOff,
     /// The strategy's restarts are used up.
     AttemptsUsedUp {
         /// How many there were.
         attempts: u32,
+    },
+    /// More failures in the strategy's interval than it allows.
+    RateExceeded {
+        /// How many it allows.
+        max_failures: u32,
+        /// In what time.
+        interval: std::time::Duration,
     },
 }
 
@@ -122,8 +103,19 @@ impl fmt::Display for EndReason {
                     "{place} failed {failures} times without a checkpoint in between"
                 )
             }
+            EndReason::SameRow { place, failures } => {
+                write!(f, "{place} failed {failures} times at this row")
+            }
             EndReason::RestartsOff => f.write_str("restarts are off: see restart-strategy.type"),
             EndReason::AttemptsUsedUp { attempts } => write!(f, "all {attempts} restarts are used up"),
+            EndReason::RateExceeded {
+                max_failures,
+                interval,
+            } => write!(
+                f,
+                "more than {max_failures} failures in {} s: see restart-strategy.failure-rate",
+                interval.as_secs_f64()
+            ),
         }
     }
 }
@@ -131,15 +123,12 @@ impl fmt::Display for EndReason {
 /// Decides what follows from each failure of one run of a job.
 #[derive(Clone, Debug)]
 pub struct FailurePolicy {
-    strategy: RestartStrategy,
-    /// Restarts so far; with exponential delay, since the last reset.
-    restarts: u32,
-    /// The latest restart that was planned, carried out or not.
-    last_restart: Option<Millis>,
+    tries: Tries,
     /// The restart that is planned and has not happened yet.
     planned: Option<Millis>,
     /// By place: attempts that failed there since a checkpoint was last decided.
     strikes: BTreeMap<String, Strikes>,
+    careful: Careful,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -150,17 +139,16 @@ struct Strikes {
 }
 
 impl FailurePolicy {
-    /// So many attempts may fail at one place between two checkpoints before the job ends.
+    /// So many attempts may fail at one place between two checkpoints, or at one row, before the job ends.
     pub const SAME_PLACE_LIMIT: u32 = 3;
 
     /// A policy that has seen no failure yet.
     pub fn new(strategy: RestartStrategy) -> FailurePolicy {
         FailurePolicy {
-            strategy,
-            restarts: 0,
-            last_restart: None,
+            tries: Tries::new(strategy),
             planned: None,
             strikes: BTreeMap::new(),
+            careful: Careful::default(),
         }
     }
 
@@ -170,11 +158,13 @@ impl FailurePolicy {
         self.strikes
             .values_mut()
             .for_each(|strikes| strikes.counted_now = false);
+        self.careful.attempt_started();
     }
 
     /// The job made progress that lasts.
     pub fn checkpoint_decided(&mut self) {
         self.strikes.clear();
+        self.careful.checkpoint_decided();
     }
 
     /// Something failed. Failures between the first of an attempt and the next attempt's start are that one failure's
@@ -183,7 +173,7 @@ impl FailurePolicy {
         let by_kind = match failure.kind {
             ErrorKind::Invalid | ErrorKind::Damaged => Some(EndReason::Invalid),
             ErrorKind::Fenced => Some(EndReason::Fenced),
-            ErrorKind::Data | ErrorKind::Bug => self.strike(&failure.place),
+            ErrorKind::Data | ErrorKind::Bug => self.repeated(failure),
             ErrorKind::Retry | ErrorKind::External => None,
         };
         if let Some(reason) = by_kind {
@@ -192,12 +182,12 @@ impl FailurePolicy {
         if let Some(at) = self.planned {
             return Verdict::Restart { at };
         }
-        match self.next_pause(failure.now, failure.random) {
+        match self.tries.next_pause(failure.now, failure.random) {
             Err(reason) => Verdict::End { reason },
             Ok(pause) => {
                 let at = failure.now.after(pause);
-                self.restarts = self.restarts.saturating_add(1);
-                (self.planned, self.last_restart) = (Some(at), Some(at));
+                self.planned = Some(at);
+                self.tries.planned(at);
                 Verdict::Restart { at }
             }
         }
@@ -205,7 +195,34 @@ impl FailurePolicy {
 
     /// Restarts so far; with exponential delay, since the last reset.
     pub fn restarts(&self) -> u32 {
-        self.restarts
+        self.tries.restarts()
+    }
+
+    /// The operators that are to run carefully in the next attempt, with the rows that each is to give up.
+    pub fn careful(&self) -> CarefulPlan {
+        self.careful.plan()
+    }
+
+    /// Whether the failure is one too many at its row or place.
+    fn repeated(&mut self, failure: &JobFailure) -> Option<EndReason> {
+        let place = &failure.place;
+        if let Some(node) = failure.node {
+            match self.careful.failed(node, failure.row) {
+                // The next attempts go on without the row: what it did to the place is over.
+                RowVerdict::GivenUp => {
+                    self.strikes.remove(place);
+                    return None;
+                }
+                // Every row has its own three failures.
+                RowVerdict::MayBeGivenUp => return None,
+                RowVerdict::Repeated(failures) => {
+                    let place = place.clone();
+                    return Some(EndReason::SameRow { place, failures });
+                }
+                RowVerdict::Unknown => {}
+            }
+        }
+        self.strike(place)
     }
 
     fn strike(&mut self, place: &str) -> Option<EndReason> {
@@ -220,65 +237,6 @@ impl FailurePolicy {
             failures,
         })
     }
-
-    fn next_pause(&mut self, now: Millis, random: u64) -> Result<Duration, EndReason> {
-        match self.strategy {
-            RestartStrategy::None => Err(EndReason::RestartsOff),
-            RestartStrategy::FixedDelay { attempts, delay } => {
-                self.attempts_left(Some(attempts))?;
-                Ok(delay)
-            }
-            RestartStrategy::ExponentialDelay {
-                initial,
-                max,
-                multiplier,
-                reset_threshold,
-                jitter,
-                attempts,
-            } => {
-                if self
-                    .last_restart
-                    .is_some_and(|last| now.since(last) >= reset_threshold)
-                {
-                    self.restarts = 0;
-                }
-                self.attempts_left(attempts)?;
-                Ok(jittered(
-                    grown(initial, max, multiplier, self.restarts),
-                    jitter,
-                    random,
-                ))
-            }
-        }
-    }
-
-    fn attempts_left(&self, attempts: Option<u32>) -> Result<(), EndReason> {
-        match attempts {
-            Some(attempts) if self.restarts >= attempts => Err(EndReason::AttemptsUsedUp { attempts }),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// `initial × multiplier ^ times`, at most `max`, in seconds; nonsense in (not a number, a factor below 1) grows nothing.
-fn grown(initial: Duration, max: Duration, multiplier: f64, times: u32) -> f64 {
-    // Bounded, because infinitely many times no pause would be no number.
-    let factor = multiplier
-        .max(1.0)
-        .powi(i32::try_from(times).unwrap_or(i32::MAX))
-        .min(f64::MAX);
-    (initial.as_secs_f64() * factor).min(max.as_secs_f64())
-}
-
-fn jittered(seconds: f64, jitter: f64, random: u64) -> Duration {
-    let jitter = if jitter.is_nan() {
-        0.0
-    } else {
-        jitter.clamp(0.0, 1.0)
-    };
-    // 53 bits are what a double holds exactly: 0 to 1, both included.
-    let share = (random >> 11) as f64 / ((1u64 << 53) - 1) as f64;
-    Duration::try_from_secs_f64(seconds * (1.0 + jitter * (2.0 * share - 1.0))).unwrap_or(Duration::MAX)
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use super::*;
 use proptest::prelude::*;
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -37,6 +39,8 @@ fn again(policy: &mut FailurePolicy, kind: ErrorKind, place: &str, now: u64) -> 
     policy.failed(&JobFailure {
         kind,
         place: place.into(),
+        node: None,
+        row: None,
         now: Millis(now),
         random: 1 << 63,
     })
@@ -180,6 +184,91 @@ fn passing_failures_at_one_place_go_on_for_ever() {
     )));
 }
 
+fn rated(max_failures: u32, interval: u64) -> FailurePolicy {
+    FailurePolicy::new(RestartStrategy::FailureRate {
+        max_failures,
+        interval: ms(interval),
+        delay: ms(10),
+    })
+}
+
+#[test]
+fn one_failure_more_than_the_rate_allows_ends_the_job() {
+    let mut policy = rated(2, 1000);
+    assert_eq!(next(&mut policy, ErrorKind::Retry, "a", 0), at(10));
+    // Company of the first does not count.
+    assert_eq!(again(&mut policy, ErrorKind::Retry, "b", 1), at(10));
+    assert_eq!(next(&mut policy, ErrorKind::Retry, "a", 900), at(910));
+    // The first has slid out of the interval.
+    assert_eq!(next(&mut policy, ErrorKind::Retry, "a", 1001), at(1011));
+    let exceeded = EndReason::RateExceeded {
+        max_failures: 2,
+        interval: ms(1000),
+    };
+    assert_eq!(next(&mut policy, ErrorKind::Retry, "a", 1900), end(exceeded));
+}
+
+/// What follows from a failure of operator 7 at a row, in a new attempt.
+fn at_row(policy: &mut FailurePolicy, row: Option<u64>, may_be_given_up: bool, now: u64) -> Verdict {
+    policy.attempt_started();
+    policy.failed(&JobFailure {
+        kind: ErrorKind::Data,
+        place: "map".into(),
+        node: Some(NodeId(7)),
+        row: row.map(|digest| FailedRow {
+            digest,
+            may_be_given_up,
+        }),
+        now: Millis(now),
+        random: 0,
+    })
+}
+
+#[test]
+fn a_row_that_failed_three_times_is_the_reason_whatever_was_decided_in_between() {
+    let mut policy = fixed(99);
+    assert!(policy.careful().is_empty());
+    assert_eq!(at_row(&mut policy, None, false, 0), at(10));
+    assert!(policy.careful().contains_key(&NodeId(7)));
+    policy.checkpoint_decided();
+    assert_eq!(at_row(&mut policy, Some(1), false, 20), at(30));
+    policy.checkpoint_decided();
+    let row = EndReason::SameRow {
+        place: "map".into(),
+        failures: 3,
+    };
+    assert_eq!(row.to_string(), "map failed 3 times at this row");
+    assert_eq!(at_row(&mut policy, Some(1), false, 40), end(row));
+}
+
+#[test]
+fn rows_that_may_be_given_up_are_and_the_job_goes_on() {
+    let mut policy = fixed(99);
+    assert_eq!(at_row(&mut policy, None, true, 0), at(10));
+    assert_eq!(at_row(&mut policy, Some(1), true, 20), at(30));
+    assert!(policy.careful()[&NodeId(7)].is_empty());
+    assert_eq!(at_row(&mut policy, Some(1), true, 40), at(50));
+    assert_eq!(policy.careful()[&NodeId(7)], BTreeSet::from([1]));
+    // The next row has its own three failures, though no checkpoint was decided in between.
+    for now in [60, 80, 100] {
+        assert_eq!(at_row(&mut policy, Some(2), true, now), at(now + 10));
+    }
+    assert_eq!(policy.careful()[&NodeId(7)], BTreeSet::from([1, 2]));
+}
+
+#[test]
+fn three_checkpoints_in_one_attempt_end_the_care() {
+    let mut policy = fixed(99);
+    at_row(&mut policy, None, true, 0);
+    policy.attempt_started();
+    for _ in 0..2 {
+        policy.checkpoint_decided();
+        assert_eq!(policy.careful().len(), 1);
+    }
+    policy.checkpoint_decided();
+    assert!(policy.careful().is_empty());
+}
+
 #[test]
 fn reasons_are_one_line_each() {
     let reason = EndReason::SamePlace {
@@ -205,7 +294,7 @@ proptest! {
         let mut floor = 0.0f64;
         for random in randoms {
             policy.attempt_started();
-            let failure = JobFailure { kind: ErrorKind::Retry, place: String::new(), now: Millis(0), random };
+            let failure = JobFailure { kind: ErrorKind::Retry, place: String::new(), node: None, row: None, now: Millis(0), random };
             let Verdict::Restart { at } = policy.failed(&failure) else { panic!("no restart") };
             // Whole milliseconds: one is lost to rounding.
             let pause = at.0 as f64;
@@ -228,10 +317,55 @@ proptest! {
         });
         for _ in 0..times {
             policy.attempt_started();
-            let failure = JobFailure { kind: ErrorKind::Retry, place: String::new(), now: Millis(7), random };
+            let failure = JobFailure { kind: ErrorKind::Retry, place: String::new(), node: None, row: None, now: Millis(7), random };
             let verdict = policy.failed(&failure);
             let Verdict::Restart { at } = verdict else { panic!("no restart") };
             prop_assert!(at >= Millis(7));
         }
+    }
+
+    /// The plain counting of the same thing: the job ends with the first failure that has too many others behind it.
+    #[test]
+    fn a_failure_rate_is_a_sliding_window(
+        max_failures in 0u32..5, interval in 0u64..200, gaps in prop::collection::vec(0u64..120, 1..40),
+    ) {
+        let mut policy = rated(max_failures, interval);
+        let mut times: Vec<u64> = Vec::new();
+        let mut now = 0;
+        for gap in gaps {
+            now += gap;
+            times.push(now);
+            let inside = times.iter().filter(|at| now - **at <= interval).count();
+            let verdict = next(&mut policy, ErrorKind::External, "db", now);
+            if inside > max_failures as usize {
+                let interval = ms(interval);
+                prop_assert_eq!(verdict, end(EndReason::RateExceeded { max_failures, interval }));
+                break;
+            }
+            prop_assert_eq!(verdict, at(now + 10));
+        }
+    }
+
+    /// However failures of rows mix: a job that may give rows up never ends by them, each row fails at most three times,
+    /// and is never heard of again once given up.
+    #[test]
+    fn every_bad_row_is_given_up_after_three_failures(
+        bad in prop::collection::btree_set(0u64..6, 1..6), picks in prop::collection::vec(any::<prop::sample::Index>(), 40),
+    ) {
+        let mut policy = fixed(u32::MAX);
+        let mut failures = 0;
+        for (now, pick) in picks.into_iter().enumerate() {
+            let careful = policy.careful();
+            let given_up = careful.get(&NodeId(7)).cloned().unwrap_or_default();
+            let left: Vec<u64> = bad.difference(&given_up).copied().collect();
+            if left.is_empty() {
+                break;
+            }
+            let row = careful.contains_key(&NodeId(7)).then(|| *pick.get(&left));
+            failures += 1;
+            prop_assert_eq!(at_row(&mut policy, row, true, now as u64 * 20), at(now as u64 * 20 + 10));
+        }
+        prop_assert!(failures <= 3 * bad.len());
+        prop_assert_eq!(policy.careful()[&NodeId(7)].len(), bad.len());
     }
 }

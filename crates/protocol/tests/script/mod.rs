@@ -1,10 +1,13 @@
 //! The player of golden scripts: parses a line into an event, and prints what the machine answers.
 
+mod restarts;
+
 use rivermark_protocol::aligner::{AlignEvent, AlignMode, Aligner};
 use rivermark_protocol::coordinator::{
     CheckpointCoordinator, CheckpointStatus, CkEvent, Completed, CoordinatorConfig, DecisionOutcome,
     RequestId,
 };
+use rivermark_protocol::restart::FailurePolicy;
 use rivermark_types::{
     Attempt, Barrier, ChannelIndex, CheckpointId, Millis, SnapshotKind, SubtaskId, VertexId,
 };
@@ -15,6 +18,7 @@ type Parsed<T> = Result<T, String>;
 enum Machine {
     Aligner(Aligner),
     Coordinator(Box<CheckpointCoordinator>),
+    Restarts(FailurePolicy),
 }
 
 /// The script with its indented lines replaced by what the machine really answers.
@@ -71,6 +75,7 @@ fn machine_of(words: &[&str]) -> Parsed<Machine> {
                 config, completed,
             ))))
         }
+        ["restarts", strategy @ ..] => Ok(Machine::Restarts(restarts::policy(strategy)?)),
         _ => Err("the first line names a machine".into()),
     }
 }
@@ -123,6 +128,7 @@ impl Machine {
                 coordinator.check()?;
                 out.iter().map(ToString::to_string).collect()
             }
+            (Machine::Restarts(policy), [now, event @ ..]) => restarts::answer(policy, number(now)?, event)?,
             (_, []) => Vec::new(),
         };
         if lines.is_empty() {
