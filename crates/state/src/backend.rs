@@ -4,13 +4,16 @@ use crate::codec::{RowCodec, row_codec};
 use crate::error::StateError;
 use crate::handles::{ListState, MapState, ValueState, WindowState};
 use crate::image::{ImageChunk, ImageRow, ImageSink, StateId, StateKind};
+use crate::reducing::{AggregateFunction, AggregatingState, ReducingState};
 use crate::restored::RestoredState;
 use crate::shared::{Handle, TaskSide};
 use crate::table::{KeySpace, Origin, Stored, Table, Tables, Walk};
 use crate::timers::{TimerQueue, Timers};
+use crate::ttl::{Aging, Clock, Expiring, StateTtl, TtlTable};
+use crate::ttl::{TtlAggregatingState, TtlListState, TtlMapState, TtlReducingState, TtlValueState};
 use rivermark_data::{Data, Key};
-use rivermark_types::{KeyGroupRange, KeyHash, MaxParallelism, Uid};
-use std::collections::BTreeSet;
+use rivermark_types::{KeyGroupRange, KeyHash, MaxParallelism, Timestamp, Uid};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Whose state a backend keeps.
@@ -35,6 +38,8 @@ pub struct KeyedBackend {
     restored: RestoredState,
     names: BTreeSet<String>,
     tables: Vec<TaskSide<dyn Stored>>,
+    clock: Clock,
+    has_ttl: bool,
 }
 
 /// An abandoned image goes here.
@@ -46,6 +51,7 @@ impl ImageSink for Nowhere {
 /// What a declaration needs to fill its table.
 struct Declared<K, V> {
     origin: Origin,
+    codec: Arc<RowCodec<K, V>>,
     rows: Vec<ImageRow<K, V>>,
 }
 
@@ -57,7 +63,20 @@ impl KeyedBackend {
             restored,
             names: BTreeSet::new(),
             tables: Vec::new(),
+            clock: Clock::default(),
+            has_ttl: false,
         }
+    }
+
+    /// The processing time, by which state expires from now on. To be set before states are declared, and then, if
+    /// [`KeyedBackend::has_ttl`], before each call of the operator: during a call time stands still.
+    pub fn set_time(&self, now: Timestamp) {
+        self.clock.set(now);
+    }
+
+    /// Whether any state has a time to live.
+    pub fn has_ttl(&self) -> bool {
+        self.has_ttl
     }
 
     /// How keys are hashed here.
@@ -70,12 +89,16 @@ impl KeyedBackend {
 
     /// Declares one value a key.
     pub fn value<K: Key, V: Data>(&mut self, name: &str) -> Result<ValueState<K, V>, StateError> {
-        self.table(name, StateKind::Value).map(ValueState)
+        self.table(name, StateKind::Value, |value, later| *value = later)
+            .map(ValueState)
     }
 
     /// Declares a list a key.
     pub fn list<K: Key, T: Data>(&mut self, name: &str) -> Result<ListState<K, T>, StateError> {
-        self.table(name, StateKind::List).map(ListState)
+        self.table(name, StateKind::List, |list: &mut Vec<T>, mut later| {
+            list.append(&mut later);
+        })
+        .map(ListState)
     }
 
     /// Declares a map a key.
@@ -83,7 +106,80 @@ impl KeyedBackend {
         &mut self,
         name: &str,
     ) -> Result<MapState<K, UK, UV>, StateError> {
-        self.table(name, StateKind::Map).map(MapState)
+        self.table(name, StateKind::Map, |map: &mut BTreeMap<UK, UV>, mut later| {
+            map.append(&mut later);
+        })
+        .map(MapState)
+    }
+
+    /// Declares one value a key, to which `reduce` brings each row.
+    pub fn reducing<K: Key, T: Data>(
+        &mut self,
+        name: &str,
+        reduce: fn(&mut T, T),
+    ) -> Result<ReducingState<K, T>, StateError> {
+        let table = self.table(name, StateKind::Reducing, |value, later| *value = later)?;
+        Ok(ReducingState::new(table, reduce))
+    }
+
+    /// Declares one accumulator a key.
+    pub fn aggregating<K: Key, A: AggregateFunction>(
+        &mut self,
+        name: &str,
+        aggregate: A,
+    ) -> Result<AggregatingState<K, A>, StateError> {
+        let table = self.table(name, StateKind::Aggregating, |acc, later| *acc = later)?;
+        Ok(AggregatingState::new(table, aggregate))
+    }
+
+    /// Declares one value a key, with a time to live.
+    pub fn ttl_value<K: Key, V: Data>(
+        &mut self,
+        name: &str,
+        ttl: StateTtl,
+    ) -> Result<TtlValueState<K, V>, StateError> {
+        self.ttl_table(name, StateKind::Value, ttl).map(TtlValueState)
+    }
+
+    /// Declares a list a key, with a time to live for each item.
+    pub fn ttl_list<K: Key, T: Data>(
+        &mut self,
+        name: &str,
+        ttl: StateTtl,
+    ) -> Result<TtlListState<K, T>, StateError> {
+        self.ttl_table(name, StateKind::List, ttl).map(TtlListState)
+    }
+
+    /// Declares a map a key, with a time to live for each entry.
+    pub fn ttl_map<K: Key, UK: Key + Ord, UV: Data>(
+        &mut self,
+        name: &str,
+        ttl: StateTtl,
+    ) -> Result<TtlMapState<K, UK, UV>, StateError> {
+        self.ttl_table(name, StateKind::Map, ttl).map(TtlMapState)
+    }
+
+    /// Declares one value a key, to which `reduce` brings each row, with a time to live.
+    pub fn ttl_reducing<K: Key, T: Data>(
+        &mut self,
+        name: &str,
+        reduce: fn(&mut T, T),
+        ttl: StateTtl,
+    ) -> Result<TtlReducingState<K, T>, StateError> {
+        let value: Handle<TtlTable<K, Expiring<T>>> = self.ttl_table(name, StateKind::Reducing, ttl)?;
+        Ok(TtlReducingState::new(TtlValueState(value), reduce))
+    }
+
+    /// Declares one accumulator a key, with a time to live.
+    pub fn ttl_aggregating<K: Key, A: AggregateFunction>(
+        &mut self,
+        name: &str,
+        aggregate: A,
+        ttl: StateTtl,
+    ) -> Result<TtlAggregatingState<K, A>, StateError> {
+        let value: Handle<TtlTable<K, Expiring<A::Acc>>> =
+            self.ttl_table(name, StateKind::Aggregating, ttl)?;
+        Ok(TtlAggregatingState::new(TtlValueState(value), aggregate))
     }
 
     /// Declares event-time timers.
@@ -108,17 +204,38 @@ impl KeyedBackend {
         Ok(WindowState(handle))
     }
 
+    /// A table without a time to live. One that had one may have left several rows a key, which `append` joins.
     fn table<K: Key, V: Data>(
         &mut self,
         name: &str,
         kind: StateKind,
+        append: fn(&mut V, V),
     ) -> Result<Handle<Table<K, V>>, StateError> {
         let declared = self.declare(name, kind)?;
         let mut table = Table::new(declared.origin, self.keys());
         for row in declared.rows {
             let hash = self.keys().hash(&row.key);
-            table.insert(row.key, hash, row.value);
+            match table.get_mut_existing(&row.key, hash) {
+                Some(value) => append(value, row.value),
+                None => drop(table.insert(row.key, hash, row.value)),
+            }
         }
+        let handle = Handle::new(table);
+        self.keep(&handle);
+        Ok(handle)
+    }
+
+    fn ttl_table<K: Key, A: Aging>(
+        &mut self,
+        name: &str,
+        kind: StateKind,
+        ttl: StateTtl,
+    ) -> Result<Handle<TtlTable<K, A>>, StateError> {
+        let Declared {
+            origin, codec, rows, ..
+        } = self.declare::<K, A::Plain>(name, kind)?;
+        let table = TtlTable::new(origin, codec, self.keys(), ttl, self.clock.clone(), rows);
+        self.has_ttl = true;
         let handle = Handle::new(table);
         self.keep(&handle);
         Ok(handle)
@@ -174,8 +291,9 @@ impl KeyedBackend {
         Ok(Declared {
             origin: Origin {
                 state: Arc::new(state),
-                encoder: codec,
+                encoder: codec.clone(),
             },
+            codec,
             rows,
         })
     }
@@ -219,6 +337,17 @@ impl KeyedBackend {
             }
         }
         Walk::Done
+    }
+
+    /// Removes state that has expired, a slice of about so many rows, whether or not an image is under way. When there is more
+    /// to do, in processing time (the past means at once); `None` as long as no row is added. Only between two calls of the
+    /// operator.
+    pub fn sweep(&mut self, budget_rows: usize) -> Option<Timestamp> {
+        let mut budget = budget_rows;
+        let tables = self.tables.iter();
+        tables
+            .filter_map(|table| table.with(|table| table.sweep(&mut budget)))
+            .min()
     }
 
     /// Whether an image is not out yet.

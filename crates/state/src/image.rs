@@ -15,6 +15,10 @@ pub enum StateKind {
     List,
     /// A map a key.
     Map,
+    /// The rows of a key reduced to one.
+    Reducing,
+    /// An accumulator a key.
+    Aggregating,
     /// Event-time timers; the namespace is the time bucket, the value the key's times in it.
     Timers,
     /// One accumulator a key and window; the namespace is the window's end.
@@ -37,7 +41,7 @@ pub struct StateId {
 pub struct ImageRow<K, V> {
     /// The key group of the key.
     pub group: KeyGroup,
-    /// Window end, timer bucket, or 0 where the state has no namespaces.
+    /// Window end, timer bucket, or the time of last access in a state with a time to live; 0 where there is none of these.
     pub namespace: i64,
     /// The key.
     pub key: K,

@@ -1,6 +1,6 @@
 //! Keyed state: tables, timers, and how they become a snapshot and come back.
 //!
-//! Layout: [`image`] is the seam between the two halves: the table side (`table/`, `handles`, `backend`, `timers`, `shared`) runs in
+//! Layout: [`image`] is the seam between the two halves: the table side (`table/`, `handles`, `reducing`, `ttl/`, `backend`, `timers`, `shared`) runs in
 //! the slot and hands out copies of rows; the snapshot side (`codec`, `object`, `writer`, `manifest`, `reader`) runs on the
 //! I/O runtime, encodes and stores them.
 
@@ -15,10 +15,12 @@ pub mod key;
 pub mod manifest;
 pub mod object;
 pub mod reader;
+mod reducing;
 pub mod restored;
 mod shared;
 pub mod table;
 pub mod timers;
+pub mod ttl;
 pub mod writer;
 
 pub use backend::{BackendConfig, KeyedBackend};
@@ -30,7 +32,12 @@ pub use key::Key;
 pub use manifest::{Lists, Manifest, OperatorEntry, SourceEntry, SubtaskEntry, Written};
 pub use object::ObjectRef;
 pub use reader::{SnapshotReader, StateSize};
+pub use reducing::{AggregateFunction, AggregatingState, ReducingState};
 pub use restored::RestoredState;
 pub use table::{KeySpace, Origin, Stored, Table, Tables, Walk};
 pub use timers::Timers;
+pub use ttl::{
+    StateTtl, StateVisibility, TtlAggregatingState, TtlListState, TtlMapState, TtlReducingState,
+    TtlValueState, UpdateType,
+};
 pub use writer::{PartReport, SnapshotHandle, SnapshotSink, SnapshotWriter, SubtaskSnapshot, WriterConfig};

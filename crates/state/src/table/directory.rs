@@ -4,6 +4,7 @@
 //! two. How full is full differs from page to page, so that uniform keys do not make all pages split in the same batch.
 //! A page is captured before its rows move, so the walk meets each frozen row exactly once.
 
+use super::Sweep;
 use super::image::Image;
 use super::page::Page;
 use rivermark_data::{Data, Key};
@@ -16,6 +17,13 @@ const WIDE_ROW: usize = 64;
 const LEAST_SLOTS: usize = 4;
 /// Beyond it pages grow instead of splitting: keys that agree in so many bits would only blow up the directory.
 const MOST_DEPTH: u32 = 22;
+
+/// Where a sweep goes on. The default is the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cursor {
+    page: usize,
+    slot: usize,
+}
 
 /// Pages by the prefix of the hash.
 pub(super) struct Directory<K, V> {
@@ -180,6 +188,34 @@ impl<K: Key, V: Data> Directory<K, V> {
             // A page without rows costs something too.
             *budget = budget.saturating_sub(next.capture(self.namespace, image).max(1));
             *page += 1;
+        }
+        true
+    }
+
+    /// Sweeps slots from the cursor on until the budget is used up; whether it came to the end. The upper half of a page that
+    /// splits meanwhile is behind all others, so it is still to come.
+    pub(super) fn sweep(
+        &mut self,
+        image: &mut Image<K, V>,
+        from: &mut Cursor,
+        budget: &mut usize,
+        sweep: &mut impl Sweep<V>,
+    ) -> bool {
+        while let Some(page) = self.pages.get_mut(from.page) {
+            if *budget == 0 {
+                return false;
+            }
+            let before = page.live();
+            let done = page.sweep(&mut from.slot, budget, self.namespace, image, sweep);
+            self.len -= before - page.live();
+            if done {
+                // A page without rows costs something too.
+                *budget = budget.saturating_sub(1);
+                *from = Cursor {
+                    page: from.page + 1,
+                    slot: 0,
+                };
+            }
         }
         true
     }

@@ -20,6 +20,7 @@ mod page;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use directory::Cursor;
 pub use image::{KeySpace, Origin, Walk};
 pub use namespaces::Tables;
 
@@ -27,7 +28,7 @@ use crate::image::ImageSink;
 use directory::Directory;
 use image::Image;
 use rivermark_data::{Data, Key};
-use rivermark_types::KeyHash;
+use rivermark_types::{KeyHash, Timestamp};
 
 /// What a backend does with any table, whatever its rows are.
 pub trait Stored {
@@ -41,6 +42,30 @@ pub trait Stored {
     fn rows(&self) -> usize;
     /// About how many bytes they take, not counting what rows point to.
     fn bytes(&self) -> usize;
+    /// Removes what has expired, until about so many rows were looked at. When there is more to do, in processing time (the
+    /// past means at once); `None` as long as no row is added.
+    fn sweep(&mut self, _budget: &mut usize) -> Option<Timestamp> {
+        None
+    }
+}
+
+/// What becomes of a row that a sweep has looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays as it is.
+    Keep,
+    /// It stays, changed by [`Sweep::trim`].
+    Trim,
+    /// It goes.
+    Remove,
+}
+
+/// Says what becomes of rows.
+pub trait Sweep<V> {
+    /// What becomes of a row, and what it cost to find out; a plain row costs 1.
+    fn look(&mut self, value: &V) -> (Fate, usize);
+    /// Changes a row that is to be trimmed.
+    fn trim(&mut self, value: &mut V);
 }
 
 /// Rows of one state without namespaces. The caller computes each key's hash, once.
@@ -97,6 +122,13 @@ impl<K: Key, V: Data> Table<K, V> {
     /// Sees all rows, in no order of meaning.
     pub fn for_each(&self, see: impl FnMut(&K, &V)) {
         self.directory.for_each(see);
+    }
+
+    /// Looks at rows from the cursor on, in no order of meaning, and changes or removes those that `sweep` says, until about
+    /// `budget` is used up; whether it came to the end. Rows that stay in the table from the first slice to the last are
+    /// looked at, unless their page was made anew in between: those perhaps not before the next round.
+    pub fn sweep(&mut self, from: &mut Cursor, budget: &mut usize, sweep: &mut impl Sweep<V>) -> bool {
+        self.directory.sweep(&mut self.image, from, budget, sweep)
     }
 
     /// The number of rows.

@@ -7,6 +7,7 @@
 //! live bit**, and `tags` and `rows` have the same length.
 
 use super::image::Image;
+use super::{Fate, Sweep};
 use rivermark_data::{Data, Key};
 use rivermark_types::KeyHash;
 use std::mem::MaybeUninit;
@@ -64,6 +65,9 @@ impl<K, V> Page<K, V> {
     }
     pub(super) fn depth(&self) -> u32 {
         self.depth
+    }
+    pub(super) fn live(&self) -> usize {
+        self.live
     }
     #[inline]
     pub(super) fn is_full(&self) -> bool {
@@ -231,6 +235,43 @@ impl<K: Key, V: Data> Page<K, V> {
             }
         }
         value
+    }
+
+    /// Sweeps slots from `from` on until the budget is used up; whether it came to the end. A page without rows starts afresh.
+    pub(super) fn sweep(
+        &mut self,
+        from: &mut usize,
+        budget: &mut usize,
+        namespace: i64,
+        image: &mut Image<K, V>,
+        sweep: &mut impl Sweep<V>,
+    ) -> bool {
+        while *from < self.tags.len() {
+            let slot = *from;
+            *from += 1;
+            if self.tags[slot] & LIVE == 0 {
+                continue;
+            }
+            let (fate, cost) = sweep.look(self.value(slot));
+            match fate {
+                Fate::Keep => {}
+                Fate::Trim => {
+                    self.before_change(slot, namespace, image);
+                    sweep.trim(self.value_mut(slot));
+                }
+                Fate::Remove => drop(self.remove(slot, namespace, image)),
+            }
+            *budget = budget.saturating_sub(cost);
+            if *budget == 0 {
+                break;
+            }
+        }
+        let done = *from >= self.tags.len();
+        if done && self.live == 0 {
+            self.tags.fill(EMPTY);
+            self.used = 0;
+        }
+        done
     }
 
     /// Copies all rows into the image that it does not have yet, once a freeze; returns how many. The dirty bit of the
