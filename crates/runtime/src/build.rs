@@ -145,6 +145,9 @@ impl NodePlan {
     ) -> Result<ChainNode> {
         let is_restored = restored.is_some();
         let mut backend = self.backend(seed, restored.unwrap_or_default());
+        if let Some(backend) = &backend {
+            backend.set_time(env.wall_clock());
+        }
         // A user's `open` may panic; that fails the attempt, not the slot.
         let opened = catch_panic(|| self.open(env, waker, is_restored, &mut backend, events));
         let body = opened.unwrap_or_else(|panic| {

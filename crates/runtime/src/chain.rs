@@ -17,6 +17,7 @@ use rivermark_types::{Barrier, Failure, InputId, NodeId, Result, Timestamp, Uid}
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where an output port leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -358,6 +359,7 @@ impl Chain {
         let Body::Operator(operator) = &mut node.body else {
             return Err(Failure::bug("an element was queued before a source"));
         };
+        set_time(&node.backend, &self.env);
         let started = self.env.cost_ns();
         let mut taken = 0;
         let flow = match work {
@@ -513,7 +515,13 @@ impl Chain {
                 self.with_source(usize::MAX, |driver, cx| driver.on_event(event, cx))?;
                 continue;
             }
-            let ChainNode { body, watermark, .. } = &mut self.nodes[at];
+            let ChainNode {
+                body,
+                backend,
+                watermark,
+                ..
+            } = &mut self.nodes[at];
+            set_time(backend, &self.env);
             let mut cx = Cx {
                 env: &self.env,
                 out: &mut self.emitted,
@@ -528,6 +536,19 @@ impl Chain {
             self.route(at)?;
         }
         Ok(())
+    }
+
+    /// Removes expired state, looking at about so many rows of each operator; how long there is nothing more to do.
+    pub fn sweep(&mut self, rows: usize) -> Option<Duration> {
+        let nodes = self.nodes.iter_mut();
+        let waits = nodes.filter_map(|node| {
+            let backend = node.backend.as_mut().filter(|backend| backend.has_ttl())?;
+            let now = self.env.wall_clock();
+            backend.set_time(now);
+            let wait = backend.sweep(rows)?.0.saturating_sub(now.0);
+            Some(Duration::from_millis(wait.max(0).unsigned_abs()))
+        });
+        waits.min()
     }
 
     fn with_source<R>(
@@ -562,6 +583,13 @@ impl Chain {
         if sent > 0 {
             SubtaskCounters::add(&self.counters.records_out, sent);
         }
+    }
+}
+
+/// What state expires by during a call of the operator.
+fn set_time(backend: &Option<KeyedBackend>, env: &Env) {
+    if let Some(backend) = backend.as_ref().filter(|backend| backend.has_ttl()) {
+        backend.set_time(env.wall_clock());
     }
 }
 

@@ -24,7 +24,7 @@ use std::time::Duration;
 pub struct Pace {
     /// How long one step may take, in measured nanoseconds.
     pub step_ns: u64,
-    /// Rows of frozen tables copied between two slices of work.
+    /// Rows of frozen tables copied between two slices of work; and rows looked at for what has expired.
     pub walk_rows: usize,
     /// How long rows may wait in an outbox while the task is busy.
     pub linger: Duration,
@@ -167,18 +167,21 @@ impl Task {
             }
         };
         let walked = self.walk(self.pace.walk_rows)?;
+        let next_sweep = self.chain.sweep(self.pace.walk_rows);
         let now = self.env.now();
         if !progressed || now.since(self.last_flush) >= self.pace.linger {
             self.chain.flush()?;
             self.last_flush = now;
         }
-        if progressed || walked {
+        if progressed || walked || next_sweep == Some(Duration::ZERO) {
             return Ok(Step::Progress);
         }
         // The I/O side has no room for the image and tells nobody when it has: without another look, a checkpoint of a
         // job at rest would wait for whatever wakes the slot next.
         let look_again = self.walking.is_some().then(|| now.after(WALK_RETRY));
-        Ok(Step::Idle([idle_until, look_again].into_iter().flatten().min()))
+        let next_sweep = next_sweep.map(|wait| now.after(wait));
+        let until = [idle_until, look_again, next_sweep].into_iter().flatten().min();
+        Ok(Step::Idle(until))
     }
 
     /// The next small thing there is to do.

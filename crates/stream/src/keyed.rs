@@ -99,6 +99,72 @@ where
     /// words.key_by(|word| word.clone()).process(Number::default).uid("number").discard();
     /// # env.build().unwrap();
     /// ```
+    ///
+    /// State that nobody uses any more goes by itself where it has a time to live, in processing time:
+    ///
+    /// ```
+    /// # use rivermark_stream::*;
+    /// # use rivermark_types::Result;
+    /// # use std::time::Duration;
+    /// /// Lets each word pass once an hour.
+    /// #[derive(Default)]
+    /// struct OnceAnHour {
+    ///     seen: TtlValueState<String, bool>,
+    /// }
+    /// impl KeyedOp<String, String, String> for OnceAnHour {
+    ///     fn open(&mut self, cx: &mut KeyedOpenCx<'_, String>) -> Result<()> {
+    ///         let an_hour = StateTtl::new(Duration::from_secs(3_600));
+    ///         self.seen = cx.with_ttl(an_hour).value("seen")?;
+    ///         Ok(())
+    ///     }
+    ///     fn row(&mut self, key: &Key<String>, row: Timed<String>, out: &mut Out<String>) -> Result<()> {
+    ///         if self.seen.get(key).is_none() {
+    ///             self.seen.set(key, true);
+    ///             out.emit(row.value);
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    /// # let env = StreamEnv::new();
+    /// # let words = env.from_collection(vec![String::from("to")]).uid("words");
+    /// words.key_by(|word| word.clone()).process(OnceAnHour::default).uid("once").discard();
+    /// # env.build().unwrap();
+    /// ```
+    ///
+    /// State that takes rows in and keeps a result:
+    ///
+    /// ```
+    /// # use rivermark_stream::*;
+    /// # use rivermark_types::Result;
+    /// /// The longest word so far of those with the same first letter.
+    /// #[derive(Default)]
+    /// struct Longest {
+    ///     longest: ReducingState<char, String>,
+    /// }
+    /// impl KeyedOp<char, String, String> for Longest {
+    ///     fn open(&mut self, cx: &mut KeyedOpenCx<'_, char>) -> Result<()> {
+    ///         self.longest = cx.reducing("longest", |longest: &mut String, word| {
+    ///             if word.len() > longest.len() {
+    ///                 *longest = word;
+    ///             }
+    ///         })?;
+    ///         Ok(())
+    ///     }
+    ///     fn row(&mut self, key: &Key<char>, row: Timed<String>, out: &mut Out<String>) -> Result<()> {
+    ///         self.longest.add(key, row.value);
+    ///         out.emit(self.longest.get(key).cloned().unwrap_or_default());
+    ///         Ok(())
+    ///     }
+    /// }
+    /// # let env = StreamEnv::new();
+    /// # let words = env.from_collection(vec![String::from("to")]).uid("words");
+    /// words
+    ///     .key_by(|word| word.chars().next().unwrap_or(' '))
+    ///     .process(Longest::default)
+    ///     .uid("longest")
+    ///     .discard();
+    /// # env.build().unwrap();
+    /// ```
     pub fn process<O, Op>(self, make: impl Fn() -> Op + Send + Sync + 'static) -> DataStream<O>
     where
         O: Data,

@@ -28,7 +28,11 @@ pub use rivermark_connector::{
 pub use rivermark_protocol::graph::GuaranteeMode;
 pub use rivermark_runtime::Program;
 pub use rivermark_runtime::operators::{
-    Aggregate, Fold, KeyedOp, KeyedOp2, KeyedOpenCx, Out, Timed, Timer, Tumbling, Window,
+    Aggregate, Fold, KeyedOp, KeyedOp2, KeyedOpenCx, Out, Timed, Timer, TtlOpenCx, Tumbling, Window,
+};
+pub use rivermark_state::{
+    AggregateFunction, AggregatingState, ReducingState, StateTtl, StateVisibility, TtlAggregatingState,
+    TtlListState, TtlMapState, TtlReducingState, TtlValueState, UpdateType,
 };
 pub use rivermark_state::{Key, ListState, MapState, Timers, ValueState};
 pub use rivermark_types::{Failure, Result, Timestamp};

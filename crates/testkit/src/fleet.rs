@@ -138,6 +138,7 @@ impl Fleet {
         for (at, portion) in portions(events, self.yard.conditions.batch, &keys, SEED, count, owner) {
             self.instances[at].give(portion);
             self.settle(at).await?;
+            self.instances[at].sweep(1);
         }
         Ok(())
     }

@@ -230,6 +230,11 @@ impl Instance {
         left
     }
 
+    /// Removes some of the state that has expired.
+    pub(crate) fn sweep(&mut self, rows: usize) {
+        self.chain.sweep(rows);
+    }
+
     /// How many rows all its tables have.
     pub(crate) fn state_rows(&self) -> usize {
         let backends = self.chain.nodes().iter().filter_map(|node| node.backend.as_ref());

@@ -7,7 +7,10 @@
 use crate::cursor::{RowCursor, TypedRows};
 use crate::operator::{Cx, Flow, OpenCx, Operator, SubtaskInfo};
 use rivermark_data::{Data, Key as KeyType, Typed};
-use rivermark_state::{Key, KeySpace, KeyedBackend, ListState, MapState, Timers, ValueState};
+use rivermark_state::{
+    AggregateFunction, AggregatingState, Key, KeySpace, KeyedBackend, ListState, MapState, ReducingState,
+    Timers, ValueState,
+};
 use rivermark_types::{Failure, InputId, Result, Timestamp, check_key};
 use std::marker::PhantomData;
 
@@ -92,7 +95,7 @@ impl<O> Out<O> {
 
 /// What a user's operator opens itself with. Names are what a restore finds state by.
 pub struct KeyedOpenCx<'a, K: KeyType> {
-    backend: &'a mut KeyedBackend,
+    pub(super) backend: &'a mut KeyedBackend,
     info: &'a SubtaskInfo,
     timers: Option<Timers<K>>,
 }
@@ -109,6 +112,19 @@ impl<K: KeyType> KeyedOpenCx<'_, K> {
     /// Declares a map a key.
     pub fn map<MK: KeyType + Ord, MV: Data>(&mut self, name: &str) -> Result<MapState<K, MK, MV>> {
         Ok(self.backend.map(name)?)
+    }
+    /// Declares one value a key, to which `reduce` brings each row. It is a plain function: what needs more is an
+    /// [`AggregateFunction`].
+    pub fn reducing<T: Data>(&mut self, name: &str, reduce: fn(&mut T, T)) -> Result<ReducingState<K, T>> {
+        Ok(self.backend.reducing(name, reduce)?)
+    }
+    /// Declares one accumulator a key.
+    pub fn aggregating<A: AggregateFunction>(
+        &mut self,
+        name: &str,
+        aggregate: A,
+    ) -> Result<AggregatingState<K, A>> {
+        Ok(self.backend.aggregating(name, aggregate)?)
     }
     /// Declares that the operator uses event-time timers.
     pub fn timers(&mut self) -> Result<Timers<K>> {

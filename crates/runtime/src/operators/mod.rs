@@ -1,7 +1,7 @@
 //! The operators of the DataStream API: what a stream's methods become.
 //!
 //! Layout: [`fused`] (runs of map, filter and flat_map as one loop), [`keyed`] (what a user writes behind a `key_by`, and its
-//! operator), [`connect`] (the same with two inputs), [`reduce`] (a running value a key), [`window`] (event-time windows).
+//! operator), [`connect`] (the same with two inputs), [`reduce`] (a running value a key), [`ttl`] (states with a time to live), [`window`] (event-time windows).
 //! All keyed state goes through handles of `KeyedBackend`, so none of them knows of snapshots. Non-goals: sources and
 //! sinks (`connector` has them), and anything about the graph.
 
@@ -9,6 +9,7 @@ pub mod connect;
 pub mod fused;
 pub mod keyed;
 pub mod reduce;
+pub mod ttl;
 pub mod window;
 
 #[cfg(test)]
@@ -18,4 +19,5 @@ pub use connect::{ConnectOperator, KeyedOp2};
 pub use fused::{Filter, FlatMap, FusedOperator, Identity, Map, Pipe, Stage, TryMap};
 pub use keyed::{KeyedOp, KeyedOpenCx, KeyedOperator, Out, Timed, Timer};
 pub use reduce::Reduce;
+pub use ttl::TtlOpenCx;
 pub use window::{Aggregate, Fold, LateRows, Tumbling, Window, WindowOperator};
