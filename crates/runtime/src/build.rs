@@ -80,7 +80,9 @@ pub struct TaskPlan {
 impl TaskPlan {
     /// Fetches state, makes and opens the operators, wires them. On the slot's thread.
     pub async fn build(self, env: &Env, waker: &SlotWaker) -> Result<Task> {
-        let watermark = self.nodes.first().map_or(Timestamp::MIN, |node| node.watermark);
+        // One that holds marks may be behind those before it, and what it had not passed on must come again.
+        let watermark = self.nodes.iter().map(|node| node.watermark).min();
+        let watermark = watermark.unwrap_or(Timestamp::MIN);
         let mut nodes = Vec::with_capacity(self.nodes.len());
         for mut plan in self.nodes {
             let mut keyed = match (&self.restore, &plan.info.uid) {
@@ -149,7 +151,11 @@ impl NodePlan {
             backend.set_time(env.wall_clock());
         }
         // A user's `open` may panic; that fails the attempt, not the slot.
-        let opened = catch_panic(|| self.open(env, waker, is_restored, &mut backend, events));
+        let waker = match &self.body {
+            NodeBody::Source(_) => waker.clone(),
+            NodeBody::Operator(_) => waker.for_operator(),
+        };
+        let opened = catch_panic(|| self.open(env, &waker, is_restored, &mut backend, events));
         let body = opened.unwrap_or_else(|panic| {
             Err(Failure::bug(format!(
                 "{} panicked while opening: {panic}",
@@ -162,6 +168,7 @@ impl NodePlan {
             backend,
             self.targets,
             self.watermark,
+            waker,
         ))
     }
 

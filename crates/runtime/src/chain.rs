@@ -4,12 +4,15 @@
 //! small, and a barrier that enters at the root has everything before it drained out in front of it. Elements pass from
 //! operator to operator by their queues; nothing here recurses, so an operator can be interrupted anywhere.
 
+mod wake;
+
 use crate::cursor::{HeldRows, RowCursor};
 use crate::messages::OperatorEvent;
 use crate::metrics::SubtaskCounters;
 use crate::operator::{Cx, Flow, Lists, Operator, Output, SubtaskInfo};
 use crate::outbox::Outbox;
 use crate::source::{SourceDriver, SourcePoll};
+use crate::waker::SlotWaker;
 use rivermark_data::{Activity, Batch, Element};
 use rivermark_env::Env;
 use rivermark_state::KeyedBackend;
@@ -49,6 +52,11 @@ pub struct ChainNode {
     /// The highest watermark it has seen.
     pub watermark: Timestamp,
     queue: VecDeque<Work>,
+    /// The one it was opened with.
+    waker: SlotWaker,
+    /// When it wants to be called without input.
+    wake_at: Option<Timestamp>,
+    holds_marks: bool,
     /// Nanoseconds a row costs here, averaged; 0 before the first.
     row_cost_ns: u64,
 }
@@ -59,6 +67,7 @@ enum Work {
     Watermark(Timestamp),
     Status(Activity),
     Barrier(Barrier),
+    Wake,
     End,
 }
 
@@ -113,7 +122,14 @@ impl ChainNode {
         backend: Option<KeyedBackend>,
         targets: Vec<Vec<Target>>,
         watermark: Timestamp,
+        waker: SlotWaker,
     ) -> ChainNode {
+        let operator = match &body {
+            Body::Operator(operator) => Some(operator),
+            Body::Source(_) => None,
+        };
+        let wake_at = operator.and_then(|operator| operator.wake_at());
+        let holds_marks = operator.is_some_and(|operator| operator.holds_marks());
         ChainNode {
             info,
             body,
@@ -121,8 +137,16 @@ impl ChainNode {
             targets,
             watermark,
             queue: VecDeque::new(),
+            waker,
+            wake_at,
+            holds_marks,
             row_cost_ns: 0,
         }
+    }
+
+    /// Whether it passes watermarks and status on by itself.
+    pub fn holds_marks(&self) -> bool {
+        self.holds_marks
     }
 
     fn learn_cost(&mut self, rows: usize, elapsed_ns: u64) {
@@ -152,6 +176,10 @@ pub struct Chain {
     /// What the operator there is at work on. After an error or a panic it still says how far the operator came.
     in_hand: Option<Work>,
     stage: Cell<u32>,
+    /// When the first of the operators wants to be called.
+    wake_at: Option<Timestamp>,
+    /// The operator that was called last without input: the others' turn is next.
+    woken: usize,
 }
 
 impl Chain {
@@ -164,6 +192,8 @@ impl Chain {
         slice: Slice,
     ) -> Chain {
         Chain {
+            wake_at: nodes.iter().filter_map(|node| node.wake_at).min(),
+            woken: 0,
             nodes,
             outboxes,
             env,
@@ -310,13 +340,14 @@ impl Chain {
             return Ok(ChainState::Drained);
         };
         let room = self.room(at);
-        if room == 0 && matches!(work, Work::Rows(..) | Work::Watermark(_)) {
+        if room == 0 && matches!(work, Work::Rows(..) | Work::Watermark(_) | Work::Wake) {
             self.nodes[at].queue.push_front(work);
             return Ok(ChainState::NoRoom);
         }
         // Barriers and the end pass full outboxes, so what operators emit for them does too, a row a call.
         self.in_hand = Some(work);
         let flow = self.call(at, room.min(self.slice.max_rows).max(1))?;
+        self.learn_wake(at);
         self.route(at)?;
         if let Some(work) = self.in_hand.take() {
             match flow {
@@ -340,12 +371,12 @@ impl Chain {
         let node = &mut self.nodes[at];
         let slice = self.slice.rows_at(node.row_cost_ns);
         // Timers and windows cost about what rows do: one slice for both.
-        let room = if matches!(work, Work::Watermark(_)) {
+        let room = if matches!(work, Work::Watermark(_) | Work::Wake) {
             room.min(slice)
         } else {
             room
         };
-        if let Work::Watermark(watermark) = work {
+        if let (Work::Watermark(watermark), false) = (&*work, node.holds_marks) {
             node.watermark = node.watermark.max(*watermark);
         }
         let mut cx = Cx {
@@ -377,7 +408,8 @@ impl Chain {
             Work::Watermark(watermark) => operator.on_watermark(*watermark, &mut cx),
             Work::Barrier(barrier) => operator.before_barrier(barrier, &mut cx),
             Work::End => operator.on_end(&mut cx),
-            Work::Status(_) => Ok(Flow::Done),
+            Work::Status(status) => operator.on_status(*status, &mut cx),
+            Work::Wake => operator.on_wake(&mut cx),
         };
         let flow = flow?;
         node.learn_cost(taken, self.env.cost_ns().saturating_sub(started));
@@ -387,7 +419,8 @@ impl Chain {
     /// An operator is done with an element: marks go on down.
     fn done(&mut self, at: usize, work: Work) -> Result<()> {
         match work {
-            Work::Rows(..) => Ok(()),
+            Work::Rows(..) | Work::Wake => Ok(()),
+            Work::Watermark(_) | Work::Status(_) if self.nodes[at].holds_marks => Ok(()),
             Work::Barrier(barrier) => self.barrier_passes(at, barrier),
             mark => self.forward(at, &mark),
         }
@@ -533,6 +566,7 @@ impl Chain {
             if let Body::Operator(operator) = body {
                 operator.on_event(event, &mut cx)?;
             }
+            self.learn_wake(at);
             self.route(at)?;
         }
         Ok(())
@@ -601,7 +635,7 @@ impl Work {
             Work::Status(status) => Ok(Work::Status(*status)),
             Work::Barrier(barrier) => Ok(Work::Barrier(*barrier)),
             Work::End => Ok(Work::End),
-            Work::Rows(..) => Err(Failure::bug("rows are not a mark")),
+            Work::Rows(..) | Work::Wake => Err(Failure::bug("only marks are passed on")),
         }
     }
 
@@ -612,7 +646,7 @@ impl Work {
             Work::Status(status) => Ok(Element::Status(*status)),
             Work::Barrier(barrier) => Ok(Element::Barrier(*barrier)),
             Work::End => Ok(Element::End),
-            Work::Rows(..) => Err(Failure::bug("rows are not a mark")),
+            Work::Rows(..) | Work::Wake => Err(Failure::bug("only marks are passed on")),
         }
     }
 }

@@ -33,9 +33,10 @@ pub enum Flow {
 
 /// One operator of a chain: synchronous, single-threaded, built on its slot's thread, never sent.
 ///
-/// Order of calls: `open` once; then any of `on_batch`, `on_watermark`, `on_event` in stream order; `before_barrier` when a
-/// barrier has been through all inputs, followed by `snapshot_lists` without anything in between; `on_end` last, after
-/// which nothing comes. A call that returned `More` or `Wait` is repeated until `Done` before any other but `on_event`.
+/// Order of calls: `open` once; then any of `on_batch`, `on_watermark`, `on_status`, `on_event` in stream order, and `on_wake`
+/// between any two of them; `before_barrier` when a barrier has been through all inputs, followed by `snapshot_lists`
+/// without anything in between; `on_end` last, after which nothing comes. A call that returned `More` or `Wait` is repeated
+/// until `Done` before any other but `on_event`.
 ///
 /// No call may block: work outside the process goes to the I/O runtime, and the operator returns `Wait`. No call sees
 /// alignment, channels or snapshots. After a failure the operator is dropped without a further call.
@@ -48,6 +49,30 @@ pub trait Operator {
 
     /// The watermark over all inputs has risen. Fires what is due; the engine forwards the watermark after `Done`.
     fn on_watermark(&mut self, _watermark: Timestamp, _cx: &mut Cx<'_>) -> Result<Flow> {
+        Ok(Flow::Done)
+    }
+
+    /// All inputs went idle, or one came back. The engine forwards it after `Done`.
+    fn on_status(&mut self, _status: Activity, _cx: &mut Cx<'_>) -> Result<Flow> {
+        Ok(Flow::Done)
+    }
+
+    /// Whether it passes watermarks and status on by itself, with [`Cx::emit_watermark`] and [`Cx::emit_status`], because rows
+    /// from before them may still be in it. What it has not passed on is not part of its snapshot: it comes again. Asked once,
+    /// after `open`.
+    fn holds_marks(&self) -> bool {
+        false
+    }
+
+    /// The processing time ([`Cx::processing_time`]) at which it wants `on_wake`, whether or not there is input. Asked after
+    /// `open` and after every call, so it must be cheap. Time passed by is as good as now.
+    fn wake_at(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// The time of `wake_at` is there, or the waker from [`OpenCx::waker`] was used. May come for nothing. Input and barriers
+    /// get their turn between two wakes: with much to do, do a slice of it and return `Done` with `wake_at` still due.
+    fn on_wake(&mut self, _cx: &mut Cx<'_>) -> Result<Flow> {
         Ok(Flow::Done)
     }
 
@@ -165,7 +190,7 @@ impl OpenCx<'_> {
             ))
         })
     }
-    /// Wakes this operator's slot.
+    /// Wakes this operator's slot, and has the operator's `on_wake` called if no call of it waits.
     pub fn waker(&self) -> SlotWaker {
         self.waker.clone()
     }
@@ -208,6 +233,11 @@ impl<'a> Cx<'a> {
         self.env
     }
 
+    /// What time it is for timers and windows of processing time: see [`Env::processing_time`].
+    pub fn processing_time(&self) -> Timestamp {
+        self.env.processing_time()
+    }
+
     /// How many rows may be emitted in this call before the operator should return [`Flow::More`]; at least 1. One input
     /// row may overshoot it by its own output.
     pub fn room(&self) -> usize {
@@ -227,12 +257,12 @@ impl<'a> Cx<'a> {
         }
     }
 
-    /// Emits a watermark (sources only: behind them the engine forwards it).
+    /// Emits a watermark (sources, and operators that hold marks: for the others the engine forwards it).
     pub fn emit_watermark(&mut self, watermark: Timestamp) {
         self.out.push(Output::Watermark(watermark));
     }
 
-    /// Emits that this stream went idle or came back (sources only).
+    /// Emits that this stream went idle or came back (sources, and operators that hold marks).
     pub fn emit_status(&mut self, status: Activity) {
         self.out.push(Output::Status(status));
     }

@@ -1,7 +1,7 @@
 //! A task: one subtask of a vertex. Its `step` does a bounded piece of work and returns; its slot calls it again.
 //!
 //! The order of concerns in a step: what is inside the chain first; then a cut that is due; then what the master sent, for
-//! a source; then new input; and beside all of it, the walk over frozen tables. Data move only while there is room
+//! a source; then, in turns, new input and operators that are due by themselves; and beside all of it, the walk over frozen tables. Data move only while there is room
 //! downstream; barriers, events and walks always.
 
 use crate::chain::{Chain, ChainState, NodeSnapshot};
@@ -63,6 +63,8 @@ pub struct Task {
     /// Set by a final barrier: a source emits nothing after it.
     stopped_by: Option<CheckpointId>,
     last_flush: Millis,
+    /// The last turn was an operator's that was called without input.
+    woke: bool,
     ended: bool,
 }
 
@@ -97,6 +99,7 @@ impl Task {
             pace,
             stopped_by: None,
             last_flush,
+            woke: false,
             ended: false,
         }
     }
@@ -202,10 +205,29 @@ impl Task {
             self.cut(barrier)?;
             return Ok(Advance::Progress);
         }
-        match self.gate.is_some() {
-            true => self.take_input(),
-            false => self.poll_source(),
+        // What comes and what is due by itself take turns, so that neither keeps the other waiting.
+        let woke = std::mem::take(&mut self.woke);
+        if !woke && self.wake() {
+            return Ok(Advance::Progress);
         }
+        let input = match self.gate.is_some() {
+            true => self.take_input()?,
+            false => self.poll_source()?,
+        };
+        match input {
+            Advance::Stuck(_) if woke && self.wake() => Ok(Advance::Progress),
+            Advance::Stuck(until) => {
+                let wake_at = self.chain.wake_at().map(|time| self.env.deadline_of(time));
+                Ok(Advance::Stuck([until, wake_at].into_iter().flatten().min()))
+            }
+            input => Ok(input),
+        }
+    }
+
+    /// Whether an operator is to be called without input; its turn is next.
+    fn wake(&mut self) -> bool {
+        self.woke = self.chain.wake();
+        self.woke
     }
 
     fn take_input(&mut self) -> Result<Advance> {

@@ -1,4 +1,4 @@
-//! What an operator is fed: rows of any type on any input, and watermarks.
+//! What an operator is fed: rows of any type on any input, watermarks, and the passing of processing time.
 
 use rivermark_data::{Batch, Data, Key, Typed};
 use rivermark_types::{InputId, KeyHash, Timestamp, hash_key};
@@ -14,6 +14,7 @@ pub struct Event(Kind);
 enum Kind {
     Row(InputId, Rc<dyn AnyRow>),
     Watermark(Timestamp),
+    ProcessingTime(Timestamp),
 }
 
 impl Event {
@@ -25,6 +26,12 @@ impl Event {
     /// A watermark. One that does not rise is not passed on, as by a gate.
     pub fn watermark(time: i64) -> Event {
         Event(Kind::Watermark(Timestamp(time)))
+    }
+
+    /// Processing time moves on to this, and operators that want to be called on the way are called, each at its time. Every
+    /// run begins at 0; between these events time stands still.
+    pub fn processing_time(time: i64) -> Event {
+        Event(Kind::ProcessingTime(Timestamp(time)))
     }
 
     /// The row with an event time.
@@ -118,6 +125,7 @@ impl Keys {
 pub(crate) enum Portion {
     Rows(InputId, Batch),
     Watermark(Timestamp),
+    ProcessingTime(Timestamp),
 }
 
 /// Deals events out to instances and packs them: at most `batch` rows of one input, never beyond a watermark. `owner` is
@@ -137,6 +145,11 @@ pub(crate) fn portions(
             Kind::Watermark(time) => {
                 rest = &rest[1..];
                 portions.extend((0..instances).map(|at| (at, Portion::Watermark(*time))));
+            }
+            Kind::ProcessingTime(time) => {
+                rest = &rest[1..];
+                // It passes for all at once.
+                portions.push((0, Portion::ProcessingTime(*time)));
             }
             Kind::Row(input, model) => {
                 let mut dealt: Vec<Vec<Rc<dyn AnyRow>>> = vec![vec![]; instances];

@@ -2,11 +2,11 @@
 //! master as they need: it decides checkpoints and opens the gate of sinks.
 
 use crate::conditions::Conditions;
-use crate::event::{Event, Keys, portions};
+use crate::event::{Event, Keys, Portion, portions};
 use crate::instance::{Instance, Turn, targets};
 use crate::output::{Output, Port};
 use crate::subject::Subject;
-use rivermark_env::Env;
+use rivermark_env::{Env, ManualClock};
 use rivermark_runtime::build::NodePlan;
 use rivermark_runtime::{
     Lists, NodeBody, OperatorEvent, OperatorReport, SinkPhase, SlotWaker, SubtaskInfo, TaskEvent,
@@ -33,6 +33,8 @@ const VAIN_WAKES: usize = 100_000;
 /// What all fleets of one case share: the operator, the sizes, the world.
 pub(crate) struct Yard {
     pub(crate) env: Env,
+    /// The processing time of `env`.
+    pub(crate) clock: ManualClock,
     pub(crate) subject: Subject,
     pub(crate) conditions: Conditions,
     pub(crate) ports: Rc<[Port]>,
@@ -45,6 +47,10 @@ pub(crate) struct Yard {
 pub(crate) struct Snapshot {
     lists: Vec<String>,
     watermarks: Vec<Timestamp>,
+    /// All that had been told.
+    told: Vec<Timestamp>,
+    /// The processing time.
+    time: Timestamp,
     pages: Vec<(StateId, Vec<u8>)>,
 }
 
@@ -52,6 +58,8 @@ pub(crate) struct Snapshot {
 struct Image {
     lists: Vec<String>,
     watermarks: Vec<Timestamp>,
+    told: Vec<Timestamp>,
+    time: Timestamp,
     frozen_rows: usize,
     chunks: Chunks,
 }
@@ -69,6 +77,9 @@ pub(crate) struct Fleet {
     yard: Rc<Yard>,
     instances: Vec<Instance>,
     image: Option<Image>,
+    is_restored: bool,
+    /// The watermarks it was told, since the job began.
+    told: Vec<Timestamp>,
     waker: SlotWaker,
     events: mpsc::UnboundedReceiver<TaskEvent>,
     /// Keeps the events open where no operator does.
@@ -109,10 +120,21 @@ impl Fleet {
             let (slice, credit) = (yard.conditions.slice(), yard.conditions.credit());
             instances.push(Instance::new(&yard.env, node, yard.ports.clone(), slice, credit));
         }
+        let told = from.map_or_else(Vec::new, |from| from.told.clone());
+        if let Some(from) = from {
+            yard.clock.set(from.time);
+            // As sources do: operators that hold marks have not passed all of them on.
+            for instance in &mut instances {
+                told.iter()
+                    .for_each(|mark| instance.give(Portion::Watermark(*mark)));
+            }
+        }
         Ok(Fleet {
             yard: yard.clone(),
             instances,
             image: None,
+            is_restored: from.is_some(),
+            told,
             waker,
             events,
             _sender: sender,
@@ -136,11 +158,34 @@ impl Fleet {
         };
         let keys = self.yard.keys.clone();
         for (at, portion) in portions(events, self.yard.conditions.batch, &keys, SEED, count, owner) {
+            if let Portion::ProcessingTime(time) = portion {
+                self.pass_time(time).await?;
+                continue;
+            }
+            if let Portion::Watermark(watermark) = portion
+                && at == 0
+            {
+                self.told.push(watermark);
+            }
             self.instances[at].give(portion);
             self.settle(at).await?;
             self.instances[at].sweep(1);
         }
         Ok(())
+    }
+
+    /// Moves processing time on, with a stop wherever an operator wants to be called.
+    async fn pass_time(&mut self, until: Timestamp) -> Result<(), String> {
+        loop {
+            for at in 0..self.instances.len() {
+                self.settle(at).await?;
+            }
+            if self.yard.clock.time() >= until {
+                return Ok(());
+            }
+            let next = self.instances.iter().filter_map(Instance::wake_at).min();
+            self.yard.clock.set(next.map_or(until, |next| next.min(until)));
+        }
     }
 
     /// Lets a barrier pass; the rows of the snapshot follow by and by, at the latest in [`Fleet::finish_image`].
@@ -153,6 +198,8 @@ impl Fleet {
         let mut image = Image {
             lists: vec![],
             watermarks: vec![],
+            told: self.told.clone(),
+            time: self.yard.clock.time(),
             frozen_rows: 0,
             chunks: Chunks::default(),
         };
@@ -194,6 +241,8 @@ impl Fleet {
         Ok(Snapshot {
             lists: image.lists,
             watermarks: image.watermarks,
+            told: image.told,
+            time: image.time,
             pages,
         })
     }
@@ -218,12 +267,16 @@ impl Fleet {
 
     /// The output of all instances since the last look.
     pub(crate) fn take_output(&mut self) -> Result<Output, String> {
-        let mut output = Output::of(&self.yard.ports);
-        for (at, instance) in self.instances.iter_mut().enumerate() {
-            let of_one = instance.take_output()?;
-            output = if at == 0 { of_one } else { output.beside(of_one) };
+        let mut output: Option<Output> = None;
+        for instance in &mut self.instances {
+            let mut of_one = instance.take_output()?;
+            of_one.is_ahead_of_marks = self.is_restored && instance.holds_marks();
+            output = Some(match output {
+                Some(others) => others.and(of_one),
+                None => of_one,
+            });
         }
-        Ok(output)
+        output.ok_or_else(|| "there are no instances".to_owned())
     }
 
     /// As a bounded job ends: a final checkpoint, its commit, the end. Returns the rest of the output and the number of rows
@@ -251,6 +304,7 @@ impl Fleet {
             }
             self.hear_all()?;
             match self.instances[at].turn()? {
+                Turn::Drained if self.instances[at].wake()? => {}
                 Turn::Drained => return Ok(()),
                 Turn::Again => vain = 0,
                 Turn::Waiting if vain < VAIN_WAKES => {

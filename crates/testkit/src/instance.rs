@@ -94,7 +94,7 @@ impl Instance {
                 slice,
             ),
             outlets,
-            output: Output::of(&ports),
+            output: Output::of(&ports, watermark),
             ports,
             counters,
             watermark,
@@ -111,8 +111,31 @@ impl Instance {
                 self.watermark = watermark;
                 self.chain.push_watermark(watermark);
             }
-            Portion::Watermark(_) => {}
+            Portion::Watermark(_) | Portion::ProcessingTime(_) => {}
         }
+    }
+
+    /// Prepares a call of the operator without input, if it is to be called.
+    pub(crate) fn wake(&mut self) -> Result<bool, String> {
+        if !self.chain.is_wake_due() {
+            return Ok(false);
+        }
+        self.silent = 0;
+        if !self.chain.wake() {
+            self.collect()?;
+            self.chain.wake();
+        }
+        Ok(true)
+    }
+
+    /// Whether watermarks may still be in it.
+    pub(crate) fn holds_marks(&self) -> bool {
+        self.chain.nodes().iter().any(|node| node.holds_marks())
+    }
+
+    /// When the operator wants to be called without input.
+    pub(crate) fn wake_at(&self) -> Option<Timestamp> {
+        self.chain.wake_at()
     }
 
     pub(crate) fn give_barrier(&mut self, barrier: Barrier) -> Result<(), String> {
@@ -191,7 +214,7 @@ impl Instance {
                         taken += batch.len();
                         self.output.rows(port.number, (port.render)(batch)?);
                     }
-                    Element::Watermark(_) => self.output.watermark(port.number),
+                    Element::Watermark(mark) => self.output.watermark(port.number, mark),
                     Element::Status(_) | Element::Barrier(_) | Element::End => {}
                 }
             }
@@ -202,7 +225,7 @@ impl Instance {
     /// The output since the last look.
     pub(crate) fn take_output(&mut self) -> Result<Output, String> {
         self.collect()?;
-        let mut output = std::mem::replace(&mut self.output, Output::of(&self.ports));
+        let mut output = self.output.take();
         output.late = self.counters.late.swap(0, Ordering::Relaxed);
         Ok(output)
     }

@@ -6,7 +6,7 @@ use crate::fleet::{Fleet, Yard};
 use crate::output::{Order, Output, Port, Row, compare};
 use crate::subject::Subject;
 use rivermark_data::{Batch, Data, Key};
-use rivermark_env::{Env, TaskExit};
+use rivermark_env::{Env, ManualClock, TaskExit};
 use rivermark_sim::{Limits, ProcessStatus, RunEnd, SimWorld};
 use rivermark_types::{SnapshotKind, Timestamp};
 use std::cell::{Cell, RefCell};
@@ -225,9 +225,11 @@ impl Cases {
 
     fn begin(&self, conditions: Conditions, what: String) -> Rc<Yard> {
         let subject = (self.spec.subject)();
+        let clock = ManualClock::at(Timestamp(0));
         *self.case.borrow_mut() = format!("{}: {what}, {conditions}", subject.name);
         Rc::new(Yard {
-            env: self.env.clone(),
+            env: self.env.clone().with_manual_clock(clock.clone()),
+            clock,
             subject,
             conditions,
             ports: self.ports.clone(),
@@ -271,7 +273,7 @@ impl Cases {
         let mut fleet = Fleet::start(&yard, 1, None)?;
         fleet.feed(before).await?;
         let checkpoint = fleet.barrier(SnapshotKind::Checkpoint).await?;
-        let output = fleet.take_output()?;
+        let mut output = fleet.take_output()?;
         if let Aftermath::CrashLater = aftermath {
             fleet.feed(behind).await?;
         }
@@ -288,6 +290,7 @@ impl Cases {
                 drop(fleet);
                 fleet = Fleet::start(&yard, 1, Some(&snapshot))?;
                 fleet.barrier(SnapshotKind::Checkpoint).await?;
+                output = output.and(fleet.take_output()?);
                 snapshot = fleet.finish_image()?;
             }
         }
@@ -314,7 +317,7 @@ impl Cases {
                 let checkpoint = fleet.barrier(SnapshotKind::Checkpoint).await?;
                 let part = fleet.take_output()?;
                 output = Some(match output {
-                    Some(before) => before.then(part),
+                    Some(before) => before.and(part),
                     None => part,
                 });
                 let snapshot = fleet.finish_image()?;
@@ -335,7 +338,7 @@ impl Cases {
         let (rest, state_rows) = fleet.end().await?;
         let outside = rest.outside.clone();
         let mut output = match before {
-            Some(before) => before.then(rest),
+            Some(before) => before.and(rest),
             None => rest,
         };
         output.outside = outside;

@@ -30,7 +30,10 @@ const BLOCKING_THREADS: usize = 32;
 
 /// Production's world. `main` starts one and hands out [`RealEnv::env`].
 #[derive(Clone)]
-pub struct RealEnv(Arc<World>);
+pub struct RealEnv {
+    world: Arc<World>,
+    env: Env,
+}
 
 impl RealEnv {
     /// Starts the I/O threads.
@@ -42,16 +45,18 @@ impl RealEnv {
             .enable_all()
             .build()?;
         let files = Arc::new(RealFiles::new(runtime.handle().clone()));
-        Ok(RealEnv(Arc::new(World {
+        let world = Arc::new(World {
             origin: instant(),
             files,
             runtime: OwnedRuntime(Some(runtime)),
-        })))
+        });
+        let env = Env::new(world.clone());
+        Ok(RealEnv { world, env })
     }
 
     /// The handle for everybody else.
     pub fn env(&self) -> Env {
-        Env::new(self.0.clone())
+        self.env.clone()
     }
 
     /// Runs a future on the calling thread until it completes. Not for use inside a task.
@@ -61,7 +66,7 @@ impl RealEnv {
 
     /// From now on SIGINT and SIGTERM no longer end the process but are told here.
     pub fn shutdown_signals(&self) -> io::Result<ShutdownSignals> {
-        ShutdownSignals::listen(self.0.runtime.handle())
+        ShutdownSignals::listen(self.world.runtime.handle())
     }
 }
 

@@ -4,6 +4,7 @@
 use super::book::Book;
 use super::planted::Plant;
 use crate::Draw;
+use rivermark_data::Activity;
 use rivermark_env::Env;
 use rivermark_runtime::{
     Cx, Flow, Lists, NodeBody, OpenCx, Operator, OperatorEvent, OperatorFactory, Program, RowCursor,
@@ -209,6 +210,28 @@ impl Operator for HurtOperator {
             return Ok(Flow::Wait);
         }
         self.inner.on_watermark(watermark, cx)
+    }
+
+    fn on_status(&mut self, status: Activity, cx: &mut Cx<'_>) -> Result<Flow> {
+        if self.must_wait()? {
+            return Ok(Flow::Wait);
+        }
+        self.inner.on_status(status, cx)
+    }
+
+    fn holds_marks(&self) -> bool {
+        self.inner.holds_marks()
+    }
+
+    fn wake_at(&self) -> Option<Timestamp> {
+        self.inner.wake_at()
+    }
+
+    fn on_wake(&mut self, cx: &mut Cx<'_>) -> Result<Flow> {
+        if self.must_wait()? {
+            return Ok(Flow::Wait);
+        }
+        self.inner.on_wake(cx)
     }
 
     fn before_barrier(&mut self, barrier: &Barrier, cx: &mut Cx<'_>) -> Result<Flow> {
