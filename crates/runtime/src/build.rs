@@ -9,6 +9,7 @@ use crate::operator::{Lists, OpenCx, Reporter, SubtaskInfo};
 use crate::outbox::Outbox;
 use crate::program::NodeBody;
 use crate::seams::{ForcedCodec, Seams};
+use crate::side::{SideOutputs, TakenOutputs};
 use crate::task::{Pace, Task};
 use crate::waker::SlotWaker;
 use rivermark_data::{EdgeType, Router};
@@ -41,6 +42,8 @@ pub struct NodePlan {
     pub keyed: bool,
     /// Where each output port leads.
     pub targets: Vec<Vec<Target>>,
+    /// The side outputs that the graph takes from it.
+    pub side_outputs: TakenOutputs,
     /// Its share of the restored lists.
     pub lists: Lists,
     /// Its watermark at the checkpoint.
@@ -156,7 +159,7 @@ impl NodePlan {
             NodeBody::Operator(_) => waker.for_operator(),
         };
         let opened = catch_panic(|| self.open(env, &waker, is_restored, &mut backend, events));
-        let body = opened.unwrap_or_else(|panic| {
+        let (body, sides) = opened.unwrap_or_else(|panic| {
             Err(Failure::bug(format!(
                 "{} panicked while opening: {panic}",
                 self.info.name
@@ -168,6 +171,7 @@ impl NodePlan {
             backend,
             self.targets,
             self.watermark,
+            sides,
             waker,
         ))
     }
@@ -194,7 +198,7 @@ impl NodePlan {
         restored: bool,
         backend: &mut Option<KeyedBackend>,
         events: &mpsc::UnboundedSender<TaskEvent>,
-    ) -> Result<Body> {
+    ) -> Result<(Body, SideOutputs)> {
         let reporter = Reporter {
             subtask: self.info.subtask,
             node: self.info.node,
@@ -209,6 +213,7 @@ impl NodePlan {
             watermark: self.watermark,
             waker,
             reporter,
+            sides: SideOutputs::new(std::mem::take(&mut self.side_outputs)),
         };
         let body = match &self.body {
             NodeBody::Source(factory) => {
@@ -229,9 +234,11 @@ impl NodePlan {
                 self.info.name
             )));
         }
+        cx.sides.finish_open(&self.info.name)?;
+        let sides = cx.sides;
         if let Some(backend) = backend {
             backend.finish_open()?;
         }
-        Ok(body)
+        Ok((body, sides))
     }
 }

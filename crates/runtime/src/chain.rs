@@ -11,6 +11,7 @@ use crate::messages::OperatorEvent;
 use crate::metrics::SubtaskCounters;
 use crate::operator::{Cx, Flow, Lists, Operator, Output, SubtaskInfo};
 use crate::outbox::Outbox;
+use crate::side::SideOutputs;
 use crate::source::{SourceDriver, SourcePoll};
 use crate::waker::SlotWaker;
 use rivermark_data::{Activity, Batch, Element};
@@ -51,6 +52,7 @@ pub struct ChainNode {
     pub targets: Vec<Vec<Target>>,
     /// The highest watermark it has seen.
     pub watermark: Timestamp,
+    sides: SideOutputs,
     queue: VecDeque<Work>,
     /// The one it was opened with.
     waker: SlotWaker,
@@ -116,12 +118,13 @@ impl Slice {
 
 impl ChainNode {
     /// An operator with nothing before it yet.
-    pub fn new(
+    pub(crate) fn new(
         info: SubtaskInfo,
         body: Body,
         backend: Option<KeyedBackend>,
         targets: Vec<Vec<Target>>,
         watermark: Timestamp,
+        sides: SideOutputs,
         waker: SlotWaker,
     ) -> ChainNode {
         let operator = match &body {
@@ -136,6 +139,7 @@ impl ChainNode {
             backend,
             targets,
             watermark,
+            sides,
             queue: VecDeque::new(),
             waker,
             wake_at,
@@ -412,6 +416,7 @@ impl Chain {
             Work::Wake => operator.on_wake(&mut cx),
         };
         let flow = flow?;
+        node.sides.flush(&mut self.emitted);
         node.learn_cost(taken, self.env.cost_ns().saturating_sub(started));
         Ok(flow)
     }
@@ -552,6 +557,7 @@ impl Chain {
                 body,
                 backend,
                 watermark,
+                sides,
                 ..
             } = &mut self.nodes[at];
             set_time(backend, &self.env);
@@ -566,6 +572,7 @@ impl Chain {
             if let Body::Operator(operator) = body {
                 operator.on_event(event, &mut cx)?;
             }
+            sides.flush(&mut self.emitted);
             self.learn_wake(at);
             self.route(at)?;
         }
@@ -590,7 +597,12 @@ impl Chain {
         room: usize,
         call: impl FnOnce(&mut dyn SourceDriver, &mut Cx<'_>) -> Result<R>,
     ) -> Result<R> {
-        let ChainNode { body, watermark, .. } = &mut self.nodes[0];
+        let ChainNode {
+            body,
+            watermark,
+            sides,
+            ..
+        } = &mut self.nodes[0];
         let Body::Source(driver) = body else {
             return Err(Failure::bug("the root is not a source"));
         };
@@ -604,6 +616,7 @@ impl Chain {
         };
         let started = self.env.cost_ns();
         let result = call(&mut **driver, &mut cx)?;
+        sides.flush(&mut self.emitted);
         let rows: usize = self.emitted.iter().map(Output::rows).sum();
         SubtaskCounters::add(&self.counters.records_in, rows);
         let elapsed = self.env.cost_ns().saturating_sub(started);

@@ -9,13 +9,14 @@ use crate::metrics::{JobCounters, SubtaskCounters};
 use crate::operator::{Lists, SubtaskInfo};
 use crate::program::Program;
 use crate::seams::Seams;
+use crate::side::{TakenOutput, TakenOutputs};
 use crate::slot::{Slot, SlotCommand};
 use crate::task::Pace;
 use crate::waker::SlotWaker;
 use rivermark_data::{Route, Router};
 use rivermark_env::{Env, TaskHandle};
 use rivermark_protocol::aligner::AlignMode;
-use rivermark_protocol::graph::Partitioning;
+use rivermark_protocol::graph::{Node, Partitioning};
 use rivermark_protocol::plan::{Exchange, Plan, Vertex};
 use rivermark_state::{SnapshotHandle, SnapshotReader};
 use rivermark_types::{
@@ -319,6 +320,7 @@ impl Deployment {
             body: body.clone(),
             keyed: node.keyed,
             targets: self.targets(vertex, id, outgoing),
+            side_outputs: taken_outputs(node),
             lists: share.map(|share| share.lists.clone()).unwrap_or_default(),
             watermark: share.map_or(Timestamp::MIN, |share| share.watermark),
         })
@@ -395,4 +397,19 @@ impl Deployment {
         }
         Ok(inputs)
     }
+}
+
+fn taken_outputs(node: &Node) -> TakenOutputs {
+    let taken = node.side_outputs.iter().map(|(tag, port)| {
+        let type_name = node.output_types.get(usize::from(*port)).cloned();
+        let type_name = type_name.unwrap_or_default();
+        (
+            tag.clone(),
+            TakenOutput {
+                port: *port,
+                type_name,
+            },
+        )
+    });
+    taken.collect()
 }

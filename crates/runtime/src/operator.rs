@@ -3,6 +3,7 @@
 use crate::cursor::RowCursor;
 use crate::messages::{OperatorEvent, OperatorReport, TaskEvent};
 use crate::metrics::SubtaskCounters;
+use crate::side::{OutputTag, SideOutput, SideOutputs};
 use crate::waker::SlotWaker;
 use rivermark_data::{Activity, Batch, Data, Typed};
 use rivermark_env::Env;
@@ -158,6 +159,7 @@ pub struct OpenCx<'a> {
     pub(crate) watermark: Timestamp,
     pub(crate) waker: &'a SlotWaker,
     pub(crate) reporter: Reporter,
+    pub(crate) sides: SideOutputs,
 }
 
 impl OpenCx<'_> {
@@ -183,12 +185,13 @@ impl OpenCx<'_> {
     }
     /// Keyed state; fails for an operator that is not behind a `key_by` or has no uid.
     pub fn keyed(&mut self) -> Result<&mut KeyedBackend> {
-        let name = &self.info.name;
-        self.backend.as_deref_mut().ok_or_else(|| {
-            Failure::invalid(format!(
-                "operator {name} has no keyed state: put it behind a key_by and give it a uid"
-            ))
-        })
+        self.backend
+            .as_deref_mut()
+            .ok_or_else(|| no_keyed_state(self.info))
+    }
+    /// Declares a side output and gives the handle that its rows go into. They leave behind the call that emitted them.
+    pub fn side_output<T: Data>(&mut self, tag: &OutputTag<T>) -> Result<SideOutput<T>> {
+        self.sides.declare(tag, &self.info.name)
     }
     /// Wakes this operator's slot, and has the operator's `on_wake` called if no call of it waits.
     pub fn waker(&self) -> SlotWaker {
@@ -198,6 +201,15 @@ impl OpenCx<'_> {
     pub fn reporter(&self) -> Reporter {
         self.reporter.clone()
     }
+}
+
+/// An operator without keyed state asked for it.
+#[cold]
+pub(crate) fn no_keyed_state(info: &SubtaskInfo) -> Failure {
+    Failure::invalid(format!(
+        "operator {} has no keyed state: put it behind a key_by and give it a uid",
+        info.name
+    ))
 }
 
 /// What an operator sees during a call: where output goes, how much of it, what time it is.

@@ -116,12 +116,42 @@ impl Draft {
                 },
             ] => return self.change_node(*node, change),
             [Origin { port: 0, .. }] => "behind rebalance(), which is no operator",
-            [_] => "on the late output of an operator",
+            [_] => "on a side output of an operator",
             _ => "behind union(..), which is no operator",
         };
         self.fault(format!(
             "{what} stands {misplaced}: write it right behind the operator that it is for"
         ));
+    }
+
+    /// The port that a side output of a node leads to, numbered when it is first taken.
+    pub(crate) fn side_port(&mut self, id: NodeId, tag: &str, type_name: &str) -> u8 {
+        let Some(DraftNode { node, .. }) = self.nodes.get_mut(id.0 as usize) else {
+            return 0;
+        };
+        let fault = match node.side_outputs.get(tag) {
+            Some(port) => match &node.output_types[usize::from(*port)] {
+                taken if taken == type_name => return *port,
+                taken => format!(
+                    "side output {tag:?} of \"{}\" is taken with rows of {taken} and of {type_name}: use one constant for \
+                     both",
+                    node.name
+                ),
+            },
+            None => match u8::try_from(node.output_types.len()) {
+                Ok(port) => {
+                    node.output_types.push(type_name.to_owned());
+                    node.side_outputs.insert(tag.to_owned(), port);
+                    return port;
+                }
+                Err(_) => format!(
+                    "\"{}\" has more outputs than can be counted: 256 at most",
+                    node.name
+                ),
+            },
+        };
+        self.fault(fault);
+        0
     }
 
     /// Changes a node.

@@ -13,6 +13,8 @@ mod stream;
 mod window;
 
 #[cfg(test)]
+mod shape_tests;
+#[cfg(test)]
 mod tests;
 
 pub use env::StreamEnv;
@@ -26,10 +28,10 @@ pub use rivermark_connector::{
     WatermarkStrategy, endless_sequence, sequence,
 };
 pub use rivermark_protocol::graph::GuaranteeMode;
-pub use rivermark_runtime::Program;
 pub use rivermark_runtime::operators::{
     Aggregate, Fold, KeyedOp, KeyedOp2, KeyedOpenCx, Out, Timed, Timer, TtlOpenCx, Tumbling, Window,
 };
+pub use rivermark_runtime::{OutputTag, Program, SideOutput};
 pub use rivermark_state::{
     AggregateFunction, AggregatingState, ReducingState, StateTtl, StateVisibility, TtlAggregatingState,
     TtlListState, TtlMapState, TtlReducingState, TtlValueState, UpdateType,

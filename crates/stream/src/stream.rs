@@ -10,7 +10,7 @@ use rivermark_connector::{CommitNode, DiscardNode, Sink, TwoPhaseSink};
 use rivermark_data::{Data, EdgeType, Key, TypedEdge};
 use rivermark_protocol::graph::{Chaining, Node, NodeRole, Partitioning};
 use rivermark_runtime::operators::{Filter, FlatMap, FusedOperator, Identity, Map, Pipe, TryMap};
-use rivermark_runtime::{NodeBody, Operator, OperatorFactory};
+use rivermark_runtime::{NodeBody, Operator, OperatorFactory, OutputTag};
 use rivermark_state::batch_rows;
 use rivermark_types::{InputId, NodeId, Uid};
 use std::any::type_name;
@@ -68,6 +68,58 @@ impl<T: Data> DataStream<T> {
 
     pub(crate) fn of_node(draft: &SharedDraft, node: NodeId) -> DataStream<T> {
         DataStream::new(draft.clone(), vec![Origin::of(node)])
+    }
+
+    /// The rows that the operator behind which this stands emits sideways under a tag. The operator declares the tag in its
+    /// `open`, with the same type; a tag that nobody takes drops its rows.
+    ///
+    /// ```
+    /// # use rivermark_stream::*;
+    /// # use rivermark_types::Result;
+    /// const ODD: OutputTag<u64> = OutputTag::new("odd");
+    ///
+    /// /// Lets even numbers pass, and odd ones aside.
+    /// #[derive(Default)]
+    /// struct Even {
+    ///     odd: SideOutput<u64>,
+    /// }
+    /// impl KeyedOp<u64, u64, u64> for Even {
+    ///     fn open(&mut self, cx: &mut KeyedOpenCx<'_, u64>) -> Result<()> {
+    ///         self.odd = cx.side_output(&ODD)?;
+    ///         Ok(())
+    ///     }
+    ///     fn row(&mut self, _: &Key<u64>, row: Timed<u64>, out: &mut Out<u64>) -> Result<()> {
+    ///         match row.value % 2 {
+    ///             0 => out.emit(row.value),
+    ///             _ => self.odd.emit(row.value),
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    /// # let env = StreamEnv::new();
+    /// let even = env.sequence(100).uid("numbers").key_by(|n| n % 10).process(Even::default).uid("even");
+    /// even.side_output(&ODD).map(|odd| odd * 2).discard();
+    /// even.discard();
+    /// # env.build().unwrap();
+    /// ```
+    pub fn side_output<S: Data>(&self, tag: &OutputTag<S>) -> DataStream<S> {
+        let mut draft = self.draft.borrow_mut();
+        let from = match self.from.as_slice() {
+            [Origin { node, port: 0, .. }] => Origin {
+                port: draft.side_port(*node, tag.name(), type_name::<S>()),
+                ..Origin::of(*node)
+            },
+            several => {
+                draft.fault(format!(
+                    ".side_output({tag:?}) stands behind union(..) or another side output: take it from the operator's stream"
+                ));
+                match several.first() {
+                    Some(origin) => Origin::of(origin.node),
+                    None => return DataStream::new(self.draft.clone(), vec![]),
+                }
+            }
+        };
+        DataStream::new(self.draft.clone(), vec![from])
     }
 
     pub(crate) fn into_parts(self) -> (SharedDraft, Vec<Origin>) {

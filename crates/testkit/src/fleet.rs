@@ -3,7 +3,7 @@
 
 use crate::conditions::Conditions;
 use crate::event::{Event, Keys, Portion, portions};
-use crate::instance::{Instance, Turn, targets};
+use crate::instance::{Instance, Turn, side_outputs, targets};
 use crate::output::{Output, Port};
 use crate::subject::Subject;
 use rivermark_env::{Env, ManualClock};
@@ -110,6 +110,7 @@ impl Fleet {
                 body: NodeBody::Operator(yard.subject.factory.clone()),
                 keyed: yard.keys.is_keyed(),
                 targets: targets(&yard.ports),
+                side_outputs: side_outputs(&yard.ports),
                 lists,
                 watermark,
             };

@@ -4,12 +4,12 @@ use crate::event::Portion;
 use crate::output::{Output, Port};
 use rivermark_data::{Batch, Element, Emit, Scatter};
 use rivermark_env::Env;
-use rivermark_runtime::OperatorEvent;
 use rivermark_runtime::chain::{Chain, ChainNode, ChainState, NodeSnapshot, Slice, Target};
 use rivermark_runtime::channel::{Credit, Receiver, channel};
 use rivermark_runtime::metrics::SubtaskCounters;
 use rivermark_runtime::outbox::Outbox;
 use rivermark_runtime::waker::SlotWaker;
+use rivermark_runtime::{OperatorEvent, TakenOutput, TakenOutputs};
 use rivermark_state::Walk;
 use rivermark_state::image::ImageSink;
 use rivermark_types::{Barrier, Failure, Timestamp};
@@ -65,6 +65,19 @@ pub(crate) fn targets(ports: &[Port]) -> Vec<Vec<Target>> {
         targets[usize::from(port.number)].push(Target::Outbox(at));
     }
     targets
+}
+
+/// The ports of interest that side outputs lead to.
+pub(crate) fn side_outputs(ports: &[Port]) -> TakenOutputs {
+    let taken = ports.iter().filter_map(|port| {
+        let (name, type_name) = port.tag?;
+        let taken = TakenOutput {
+            port: port.number,
+            type_name: type_name.to_owned(),
+        };
+        Some((name.to_owned(), taken))
+    });
+    taken.collect()
 }
 
 impl Instance {

@@ -19,6 +19,8 @@ pub enum Order {
 #[derive(Clone)]
 pub(crate) struct Port {
     pub(crate) number: u8,
+    /// The side output that leads here, with the type of its rows.
+    pub(crate) tag: Option<(&'static str, &'static str)>,
     pub(crate) order: Order,
     pub(crate) expected: Vec<String>,
     pub(crate) render: Rc<dyn Fn(Batch) -> Result<Vec<Row>, String>>,
@@ -233,6 +235,7 @@ mod tests {
     fn a_row_may_not_change_its_side_of_a_watermark() {
         let port = Port {
             number: 0,
+            tag: None,
             order: Order::Exact,
             expected: vec![],
             render: Rc::new(|_| Ok(vec![])),

@@ -7,12 +7,17 @@ use crate::output::{Order, Output, Port, Row, compare};
 use crate::subject::Subject;
 use rivermark_data::{Batch, Data, Key};
 use rivermark_env::{Env, ManualClock, TaskExit};
+use rivermark_runtime::OutputTag;
 use rivermark_sim::{Limits, ProcessStatus, RunEnd, SimWorld};
 use rivermark_types::{SnapshotKind, Timestamp};
+use std::any::type_name;
 use std::cell::{Cell, RefCell};
 use std::fmt::Debug;
 use std::rc::Rc;
 use std::time::Duration;
+
+/// Where ports of side outputs begin: behind all that an operator of the engine numbers itself.
+const SIDE_PORTS: u8 = 16;
 
 /// Begins the verification of an operator. `subject` makes it, once for each case.
 pub fn verify_operator(subject: impl Fn() -> Subject + 'static) -> Verification {
@@ -70,6 +75,22 @@ impl Verification {
         self.expect_as(port, order, rows, |row| format!("{row:?}"))
     }
 
+    /// The rows of a side output, compared as those of the main port are. A side output that no expectation names is taken
+    /// by nobody.
+    pub fn expect_side<O: Data + Debug>(
+        self,
+        tag: &OutputTag<O>,
+        order: Order,
+        rows: impl IntoIterator<Item = O>,
+    ) -> Self {
+        let port = SIDE_PORTS + self.ports.len() as u8;
+        let mut verification = self.expect_on(port, order, rows);
+        if let Some(port) = verification.ports.last_mut() {
+            port.tag = Some((tag.name(), type_name::<O>()));
+        }
+        verification
+    }
+
     /// The same, with a comparison of one's own: two rows are equal if the texts that `view` makes of them are.
     pub fn expect_as<O: Data>(
         mut self,
@@ -92,6 +113,7 @@ impl Verification {
         };
         self.ports.push(Port {
             number: port,
+            tag: None,
             order,
             expected,
             render: Rc::new(render),

@@ -63,6 +63,7 @@ impl Bench {
             info,
             body,
             keyed: false,
+            side_outputs: Default::default(),
             targets: vec![vec![Target::Outbox(0)]],
             lists: lists.unwrap_or_default(),
             watermark: Timestamp::MIN,

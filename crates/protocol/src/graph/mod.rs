@@ -11,6 +11,7 @@ pub use check::GraphError;
 use crate::aligner::AlignMode;
 use rivermark_types::{InputId, JobName, MaxParallelism, NodeId, Uid, hash_key};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What a node does at the border of the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -116,6 +117,8 @@ pub struct Node {
     pub chaining: Chaining,
     /// The type of the rows of each output port; port 0 is the main output, others are side outputs.
     pub output_types: Vec<String>,
+    /// The side outputs that somebody takes: the tag's name, and its port.
+    pub side_outputs: BTreeMap<String, u8>,
 }
 
 impl Node {
@@ -139,6 +142,7 @@ impl Node {
             two_phase: false,
             chaining: Chaining::Allowed,
             output_types,
+            side_outputs: BTreeMap::new(),
         }
     }
 }

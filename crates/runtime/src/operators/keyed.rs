@@ -2,10 +2,11 @@
 //!
 //! State is in `self` (handles from `open`), key and output are arguments: nothing fights the borrow checker. Rows and
 //! timers are handed over in slices, so that a barrier may pass between any two of them.
-//! Non-goals: processing-time timers, side outputs.
+//! Non-goals: processing-time timers.
 
 use crate::cursor::{RowCursor, TypedRows};
-use crate::operator::{Cx, Flow, OpenCx, Operator, SubtaskInfo};
+use crate::operator::{Cx, Flow, OpenCx, Operator, SubtaskInfo, no_keyed_state};
+use crate::side::{AtHand, OutputTag, SideOutput, SideOutputs};
 use rivermark_data::{Data, Key as KeyType, Typed};
 use rivermark_state::{
     AggregateFunction, AggregatingState, Key, KeySpace, KeyedBackend, ListState, MapState, ReducingState,
@@ -97,6 +98,7 @@ impl<O> Out<O> {
 pub struct KeyedOpenCx<'a, K: KeyType> {
     pub(super) backend: &'a mut KeyedBackend,
     info: &'a SubtaskInfo,
+    sides: &'a mut SideOutputs,
     timers: Option<Timers<K>>,
 }
 
@@ -135,6 +137,10 @@ impl<K: KeyType> KeyedOpenCx<'_, K> {
         self.timers = Some(timers.clone());
         Ok(timers)
     }
+    /// Declares a side output; see [`SideOutput`].
+    pub fn side_output<T: Data>(&mut self, tag: &OutputTag<T>) -> Result<SideOutput<T>> {
+        self.sides.declare(tag, &self.info.name)
+    }
     /// Who this operator is.
     pub fn info(&self) -> &SubtaskInfo {
         self.info
@@ -145,6 +151,7 @@ impl<K: KeyType> KeyedOpenCx<'_, K> {
 pub(super) struct Opened<K: KeyType> {
     keys: KeySpace,
     timers: Option<Timers<K>>,
+    at_hand: AtHand,
     /// A key is looked at once: whether a type can be one shows only in a value.
     is_key_checked: bool,
 }
@@ -157,14 +164,16 @@ impl<K: KeyType> Opened<K> {
     ) -> Result<Opened<K>> {
         let info = cx.info;
         let mut user = KeyedOpenCx {
-            backend: cx.keyed()?,
+            backend: cx.backend.as_deref_mut().ok_or_else(|| no_keyed_state(info))?,
             info,
+            sides: &mut cx.sides,
             timers: None,
         };
         open(&mut user)?;
         Ok(Opened {
             keys: user.backend.keys(),
             timers: user.timers,
+            at_hand: cx.sides.at_hand(),
             is_key_checked: false,
         })
     }
@@ -205,11 +214,12 @@ impl<K: KeyType> Opened<K> {
         rows.each_row(|value, time| {
             let key = self.key(select(&value));
             out.time = time;
+            self.at_hand.set_time(time);
             if let Err(failure) = each(&key, Timed { value, time }, &mut out) {
                 result = Err(failure);
                 return false;
             }
-            out.rows.len() < room
+            out.rows.len() + self.at_hand.rows() < room
         });
         result?;
         cx.emit(0, out.rows);
@@ -233,13 +243,14 @@ impl<K: KeyType> Opened<K> {
         let mut out = Out::new(0, watermark);
         let mut left = cx.room();
         let flow = loop {
-            if left == 0 || out.rows.len() >= cx.room() {
+            if left == 0 || out.rows.len() + self.at_hand.rows() >= cx.room() {
                 break Flow::More;
             }
             let Some((key, time)) = timers.next_due(watermark) else {
                 break Flow::Done;
             };
             out.time = Some(time);
+            self.at_hand.set_time(Some(time));
             each(&key, Timer { time }, &mut out)?;
             left -= 1;
         };

@@ -75,6 +75,7 @@ impl<Op: Operator> Stand<Op> {
             watermark: Timestamp::MIN,
             waker: &SlotWaker::default(),
             reporter,
+            sides: Default::default(),
         };
         op.open(&mut cx).unwrap();
         backend.finish_open().unwrap();
