@@ -1,7 +1,7 @@
 //! A source as the graph holds it: makes drivers and enumerators for every attempt.
 
 use crate::source::{Peek, Source, SplitEnumerator};
-use crate::source_task::{SourceOptions, SourceTask};
+use crate::source_task::{ROWS_PER_WATERMARK, SourceOptions, SourceTask};
 use crate::watermark::WatermarkStrategy;
 use rivermark_env::{BoxFuture, Env};
 use rivermark_runtime::{DiscoveredSplit, Discovery, SourceDriver, SourceEnumerator, SourceFactory};
@@ -26,6 +26,7 @@ impl<S: Source> SourceNode<S> {
                 strategy,
                 rows_per_second: None,
                 watermark_interval,
+                watermark_rows: ROWS_PER_WATERMARK,
             },
         }
     }
@@ -39,6 +40,13 @@ impl<S: Source> SourceNode<S> {
     /// How long a rise of the watermark may go untold while rows flow (`pipeline.auto-watermark-interval`); 200 ms if not set.
     pub fn watermark_interval(mut self, interval: Duration) -> SourceNode<S> {
         self.options.watermark_interval = interval;
+        self
+    }
+
+    /// After how many rows of a subtask a rise of the watermark is told at the latest; 4,096 if not set. More rows cost less
+    /// at high rates; windows then fire in larger steps.
+    pub fn watermark_rows(mut self, rows: usize) -> SourceNode<S> {
+        self.options.watermark_rows = rows.max(1);
         self
     }
 

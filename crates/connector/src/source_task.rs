@@ -18,8 +18,8 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A rise of the watermark is told at the latest after so many rows.
-const ROWS_PER_WATERMARK: usize = 4096;
+/// A rise of the watermark is told at the latest after so many rows, unless the source says otherwise.
+pub(crate) const ROWS_PER_WATERMARK: usize = 4096;
 
 /// How a source runs, beyond what it reads.
 pub(crate) struct SourceOptions<T> {
@@ -27,6 +27,7 @@ pub(crate) struct SourceOptions<T> {
     /// Of all subtasks together.
     pub(crate) rows_per_second: Option<u64>,
     pub(crate) watermark_interval: Duration,
+    pub(crate) watermark_rows: usize,
 }
 
 impl<T> Clone for SourceOptions<T> {
@@ -35,6 +36,7 @@ impl<T> Clone for SourceOptions<T> {
             strategy: self.strategy.clone(),
             rows_per_second: self.rows_per_second,
             watermark_interval: self.watermark_interval,
+            watermark_rows: self.watermark_rows,
         }
     }
 }
@@ -195,7 +197,7 @@ impl<S: Source> SourceTask<S> {
         // operators that still hold windows of this stream would fire them late.)
         let undecided = current == Timestamp::MAX && !ended;
         let due = at_once
-            || self.watermark.rows_since >= ROWS_PER_WATERMARK
+            || self.watermark.rows_since >= self.options.watermark_rows
             || now.since(self.watermark.told_at) >= self.options.watermark_interval;
         !undecided && due && self.watermark.rise_to(current, now, cx)
     }

@@ -20,6 +20,8 @@ pub struct SubtaskCounters {
     pub watermark: AtomicI64,
     /// Steps in which the task had work but no room downstream.
     pub backpressured: AtomicU64,
+    /// The longest synchronous part of a snapshot so far, in nanoseconds: what the barrier itself took of the slot.
+    pub longest_freeze_ns: AtomicU64,
 }
 
 impl Default for SubtaskCounters {
@@ -30,6 +32,7 @@ impl Default for SubtaskCounters {
             late: AtomicU64::new(0),
             watermark: AtomicI64::new(i64::MIN),
             backpressured: AtomicU64::new(0),
+            longest_freeze_ns: AtomicU64::new(0),
         }
     }
 }
@@ -53,6 +56,15 @@ pub struct JobCounters {
 }
 
 impl JobCounters {
+    /// The longest synchronous part of a snapshot of any subtask, in nanoseconds.
+    pub fn longest_freeze_ns(&self) -> u64 {
+        let freezes = self
+            .subtasks
+            .values()
+            .map(|subtask| subtask.longest_freeze_ns.load(Ordering::Relaxed));
+        freezes.max().unwrap_or(0)
+    }
+
     /// Counters at zero for every subtask of a plan.
     pub fn new(graph: &Graph, plan: &Plan) -> JobCounters {
         let mut counters = JobCounters::default();

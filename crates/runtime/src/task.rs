@@ -55,6 +55,8 @@ pub struct Task {
     orders: VecDeque<TaskCommand>,
     /// The barrier that is on its way through the chain.
     cutting: Option<Barrier>,
+    /// What that barrier has taken of the slot so far, in nanoseconds.
+    cut_ns: u64,
     /// The snapshot whose rows are still being copied.
     walking: Option<Walking>,
     snapshots: SnapshotHandle,
@@ -93,6 +95,7 @@ impl Task {
             gate,
             orders: VecDeque::new(),
             cutting: None,
+            cut_ns: 0,
             walking: None,
             snapshots,
             counters,
@@ -187,8 +190,22 @@ impl Task {
         Ok(Step::Idle(until))
     }
 
-    /// The next small thing there is to do.
+    /// The next small thing there is to do. While a barrier passes, that is the synchronous part of a snapshot.
     fn advance(&mut self) -> Result<Advance> {
+        if self.cutting.is_none() {
+            return self.advance_once();
+        }
+        let started = self.env.cost_ns();
+        let advance = self.advance_once();
+        self.cut_ns += self.env.cost_ns().saturating_sub(started);
+        if self.cutting.is_none() {
+            let cut = std::mem::take(&mut self.cut_ns);
+            self.counters.longest_freeze_ns.fetch_max(cut, Ordering::Relaxed);
+        }
+        advance
+    }
+
+    fn advance_once(&mut self) -> Result<Advance> {
         match self.chain.run()? {
             ChainState::Progress => return Ok(Advance::Progress),
             ChainState::NoRoom => {
@@ -286,9 +303,12 @@ impl Task {
 
     /// The barrier enters the chain. An image still under way is finished first: tables have one epoch at a time.
     fn start_cut(&mut self, barrier: Barrier) -> Result<()> {
+        let started = self.env.cost_ns();
         while self.walk(usize::MAX)? {}
         self.cutting = Some(barrier);
-        self.chain.push_barrier(barrier)
+        self.chain.push_barrier(barrier)?;
+        self.cut_ns = self.env.cost_ns().saturating_sub(started);
+        Ok(())
     }
 
     /// The barrier has left the chain: everything before it is in the frozen tables and lists.

@@ -3,6 +3,7 @@
 //! One module per command. A command returns whether all was well; what it measures or finds it prints as text, or
 //! with `--json` as one JSON object a line. Exit codes: 0 all well, 1 something was found or failed, 2 wrong usage.
 //!
+//! - [`bench`]: jobs beside loops without any engine
 //! - [`crash`]: a job's process killed again and again
 //! - [`tidy`]: the rules about the tree that no compiler checks
 //! - [`mod@test`]: every test there is
@@ -10,6 +11,7 @@
 //!
 //! Non-goals: formatting, lints and docs, which `.ci/run` gets from cargo itself.
 
+mod bench;
 mod crash;
 mod sim;
 mod test;
@@ -36,23 +38,26 @@ enum Command {
     Sim(sim::Args),
     /// Kills a job's process again and again; nothing may be lost or doubled
     CrashTest(crash::Args),
+    /// Measures jobs beside loops written by hand without any engine
+    Bench(bench::Args),
 }
 
 /// Whether all was well; an error is one line that says what stopped the command.
 type Outcome = Result<bool, String>;
 
 fn main() -> ExitCode {
-    if std::env::args_os()
-        .next()
-        .is_some_and(|name| name == crash::job::NAME)
-    {
-        return crash::job::main();
+    // This executable is also the job that is killed and the trial that is measured.
+    match std::env::args_os().next() {
+        Some(name) if name == crash::job::NAME => return crash::job::main(),
+        Some(name) if name == rivermark_bench::trial::NAME => return rivermark_bench::trial::main(),
+        _ => {}
     }
     let outcome = match Cli::parse().command {
         Command::Tidy(args) => tidy::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::CrashTest(args) => crash::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
