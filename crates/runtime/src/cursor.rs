@@ -120,6 +120,13 @@ impl<T: Data> TypedRows<T> {
         self.slice = left;
     }
 
+    /// The rows of the slice not taken yet: for look-ahead.
+    #[inline]
+    pub fn rest_of_slice(&self) -> &[T] {
+        let rest = self.values.as_slice();
+        &rest[..self.slice.min(rest.len())]
+    }
+
     /// The rows not taken yet, whole batch: for look-ahead (prefetch), never for processing.
     pub fn peek(&self) -> &[T] {
         self.values.as_slice()

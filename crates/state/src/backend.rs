@@ -42,6 +42,20 @@ pub struct KeyedBackend {
     has_ttl: bool,
 }
 
+/// Touches, for the keys of the next rows, what their look-ups will need. For the operator's driver, between two rows: it
+/// reads and changes nothing.
+pub struct LookAhead(Vec<TaskSide<dyn Stored>>);
+
+impl LookAhead {
+    /// For about sixteen keys at a time: more would be gone again before they are used.
+    #[inline]
+    pub fn prefetch(&self, hashes: &[KeyHash]) {
+        for table in &self.0 {
+            table.with(|table| table.prefetch(hashes));
+        }
+    }
+}
+
 /// An abandoned image goes here.
 struct Nowhere;
 impl ImageSink for Nowhere {
@@ -302,6 +316,11 @@ impl KeyedBackend {
         self.config
             .range
             .contains(self.config.max_parallelism.group_of(hash))
+    }
+
+    /// What prefetches for the look-ups of the next rows, in all tables declared so far.
+    pub fn look_ahead(&self) -> LookAhead {
+        LookAhead(self.tables.clone())
     }
 
     /// To be called once all states are declared: state of the snapshot that nobody declared is an error, not lost.

@@ -23,7 +23,7 @@ pub mod timers;
 pub mod ttl;
 pub mod writer;
 
-pub use backend::{BackendConfig, KeyedBackend};
+pub use backend::{BackendConfig, KeyedBackend, LookAhead};
 pub use codec::{RowCodec, batch_rows, check_key_type, row_codec};
 pub use error::StateError;
 pub use handles::{ListState, MapState, ValueState, WindowState};

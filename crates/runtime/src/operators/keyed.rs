@@ -4,13 +4,14 @@
 //! timers are handed over in slices, so that a barrier may pass between any two of them.
 //! Non-goals: processing-time timers.
 
+use super::ahead::Ahead;
 use crate::cursor::{RowCursor, TypedRows};
 use crate::operator::{Cx, Flow, OpenCx, Operator, SubtaskInfo, no_keyed_state};
 use crate::side::{AtHand, OutputTag, SideOutput, SideOutputs};
 use rivermark_data::{Data, Key as KeyType, Typed};
 use rivermark_state::{
-    AggregateFunction, AggregatingState, Key, KeySpace, KeyedBackend, ListState, MapState, ReducingState,
-    Timers, ValueState,
+    AggregateFunction, AggregatingState, Key, KeyedBackend, ListState, MapState, ReducingState, Timers,
+    ValueState,
 };
 use rivermark_types::{Failure, InputId, Result, Timestamp, check_key};
 use std::marker::PhantomData;
@@ -149,7 +150,7 @@ impl<K: KeyType> KeyedOpenCx<'_, K> {
 
 /// What a keyed operator has once it is open.
 pub(super) struct Opened<K: KeyType> {
-    keys: KeySpace,
+    ahead: Ahead<K>,
     timers: Option<Timers<K>>,
     at_hand: AtHand,
     /// A key is looked at once: whether a type can be one shows only in a value.
@@ -171,17 +172,29 @@ impl<K: KeyType> Opened<K> {
         };
         open(&mut user)?;
         Ok(Opened {
-            keys: user.backend.keys(),
+            ahead: Ahead::new(user.backend.keys(), user.backend.look_ahead()),
             timers: user.timers,
             at_hand: cx.sides.at_hand(),
             is_key_checked: false,
         })
     }
 
-    /// A key with its hash.
+    /// A key with its hash, where rows are not looked at by the block ([`Opened::each_keyed`]).
+    #[allow(dead_code, reason = "for operators whose rows come one by one")]
     #[inline(always)]
     pub(super) fn key(&self, value: K) -> Key<K> {
-        Key::new(value, self.keys)
+        self.ahead.key(value)
+    }
+
+    /// Hands the rows of the slice with their keys to `each`, until it returns false.
+    #[inline]
+    pub(super) fn each_keyed<I: Data>(
+        &mut self,
+        rows: &mut TypedRows<I>,
+        select: &impl Fn(&I) -> K,
+        each: impl FnMut(&Key<K>, I, Option<Timestamp>) -> bool,
+    ) {
+        self.ahead.each_keyed(rows, select, each);
     }
 
     /// Refuses a key that cannot be hashed, at the first row there is.
@@ -211,11 +224,10 @@ impl<K: KeyType> Opened<K> {
         self.check(rows, select)?;
         let mut out = Out::new(rows.peek().len().min(room), cx.watermark());
         let mut result = Ok(());
-        rows.each_row(|value, time| {
-            let key = self.key(select(&value));
+        self.ahead.each_keyed(rows, select, |key, value, time| {
             out.time = time;
             self.at_hand.set_time(time);
-            if let Err(failure) = each(&key, Timed { value, time }, &mut out) {
+            if let Err(failure) = each(key, Timed { value, time }, &mut out) {
                 result = Err(failure);
                 return false;
             }

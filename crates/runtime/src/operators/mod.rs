@@ -1,10 +1,12 @@
 //! The operators of the DataStream API: what a stream's methods become.
 //!
-//! Layout: [`fused`] (runs of map, filter and flat_map as one loop), [`keyed`] (what a user writes behind a `key_by`, and its
-//! operator), [`connect`] (the same with two inputs), [`reduce`] (a running value a key), [`ttl`] (states with a time to live), [`window`] (event-time windows).
+//! Layout: [`fused`] (runs of map, filter and flat_map as one loop), `ahead` (the keys of the next rows), [`keyed`] (what a
+//! user writes behind a `key_by`, and its operator), [`connect`] (the same with two inputs), [`reduce`] (a running value a
+//! key), [`ttl`] (states with a time to live), [`window`] (event-time windows).
 //! All keyed state goes through handles of `KeyedBackend`, so none of them knows of snapshots. Non-goals: sources and
 //! sinks (`connector` has them), and anything about the graph.
 
+mod ahead;
 pub mod connect;
 pub mod fused;
 pub mod keyed;

@@ -5,15 +5,20 @@
 //! A page is captured before its rows move, so the walk meets each frozen row exactly once.
 
 use super::Sweep;
+use super::block::Block;
 use super::image::Image;
 use super::page::Page;
+use super::pool::Pool;
 use rivermark_data::{Data, Key};
 use rivermark_types::KeyHash;
 
 const FIRST_BYTES: usize = 1 << 10;
-const FULL_BYTES: usize = 64 << 10;
-const FULL_BYTES_OF_WIDE_ROWS: usize = 16 << 10;
+/// An odd number of lines, as is the other: at powers of two the tags of all pages would share a few sets of the caches.
+const FULL_BYTES: usize = 963 * 64;
+const FULL_BYTES_OF_WIDE_ROWS: usize = 243 * 64;
 const WIDE_ROW: usize = 64;
+/// About what the first two levels of caches hold.
+const NEAR_BYTES: usize = 256 << 10;
 const LEAST_SLOTS: usize = 4;
 /// Beyond it pages grow instead of splitting: keys that agree in so many bits would only blow up the directory.
 const MOST_DEPTH: u32 = 22;
@@ -32,15 +37,17 @@ pub(super) struct Directory<K, V> {
     entries: Vec<u32>,
     depth: u32,
     pages: Vec<Page<K, V>>,
+    /// What the pages take.
+    page_bytes: usize,
     len: usize,
     /// The page where draining goes on.
     drained: usize,
 }
 
 impl<K: Key, V: Data> Directory<K, V> {
-    pub(super) fn new(namespace: i64, image: &Image<K, V>) -> Self {
+    pub(super) fn new(namespace: i64, image: &mut Image<K, V>) -> Self {
         let mut slots = Self::full_slots();
-        while slots * Page::<K, V>::SLOT_BYTES > FIRST_BYTES && slots / 2 >= LEAST_SLOTS {
+        while Block::<K, V>::bytes_of(slots) > FIRST_BYTES && slots / 2 >= LEAST_SLOTS {
             slots /= 2;
         }
         let mut directory = Directory {
@@ -48,27 +55,33 @@ impl<K: Key, V: Data> Directory<K, V> {
             entries: vec![0],
             depth: 0,
             pages: Vec::new(),
+            page_bytes: 0,
             len: 0,
             drained: 0,
         };
         let page = directory.new_page(0, slots, 0, image);
+        directory.page_bytes = page.bytes();
         directory.pages.push(page);
         directory
     }
 
+    /// A pool for the pages of such rows.
+    pub(super) fn pool() -> Pool {
+        Pool::new(Block::<K, V>::bytes_of(Self::full_slots()).next_multiple_of(64))
+    }
+
     fn full_slots() -> usize {
-        let slot = Page::<K, V>::SLOT_BYTES;
-        let bytes = if slot - 1 > WIDE_ROW {
+        let bytes = if Block::<K, V>::SLOT_BYTES > WIDE_ROW {
             FULL_BYTES_OF_WIDE_ROWS
         } else {
             FULL_BYTES
         };
-        (bytes / slot).max(2 * LEAST_SLOTS)
+        Block::<K, V>::slots_in(bytes).max(2 * LEAST_SLOTS)
     }
 
-    fn new_page(&self, id: usize, slots: usize, depth: u32, image: &Image<K, V>) -> Page<K, V> {
+    fn new_page(&self, id: usize, slots: usize, depth: u32, image: &mut Image<K, V>) -> Page<K, V> {
         let limit = self.limit(id, slots, depth, image);
-        Page::new(slots, limit, depth, image.epoch())
+        Page::new(slots, limit, depth, image.epoch(), &mut image.pool)
     }
 
     /// How many slots of a page may be in use: between 0.59 and 0.875 of them, drawn from seed and page.
@@ -94,8 +107,28 @@ impl<K: Key, V: Data> Directory<K, V> {
         self.len
     }
     pub(super) fn bytes(&self) -> usize {
-        let slots: usize = self.pages.iter().map(Page::slots).sum();
-        slots * Page::<K, V>::SLOT_BYTES + self.pages.len() * size_of::<Page<K, V>>() + self.entries.len() * 4
+        self.page_bytes + self.entries.len() * size_of::<u32>()
+    }
+
+    /// Brings what look-ups of these keys will touch nearer to the processor, so that many wait for memory at once and not
+    /// each for itself. A table that fits into the nearest caches has nothing to gain.
+    pub(super) fn prefetch(&self, hashes: &[KeyHash]) {
+        if self.page_bytes < NEAR_BYTES {
+            return;
+        }
+        for hash in hashes {
+            self.pages[self.page_of(*hash)].fetch_tags(*hash);
+        }
+        for hash in hashes {
+            self.pages[self.page_of(*hash)].fetch_row(*hash);
+        }
+    }
+
+    /// Drops all rows and gives their memory back.
+    pub(super) fn retire(self, image: &mut Image<K, V>) {
+        self.pages
+            .into_iter()
+            .for_each(|page| page.retire(&mut image.pool));
     }
 
     #[inline]
@@ -248,24 +281,33 @@ impl<K: Key, V: Data> Directory<K, V> {
         }
     }
 
-    fn resize(&mut self, at: usize, slots: usize, image: &Image<K, V>) {
-        let mut page = self.new_page(at, slots, self.pages[at].depth(), image);
+    /// Puts a page in the place of another, which is handed out.
+    fn exchange(&mut self, at: usize, mut page: Page<K, V>) -> Page<K, V> {
+        self.page_bytes += page.bytes();
         std::mem::swap(&mut page, &mut self.pages[at]);
+        self.page_bytes -= page.bytes();
+        page
+    }
+
+    fn resize(&mut self, at: usize, slots: usize, image: &mut Image<K, V>) {
+        let page = self.new_page(at, slots, self.pages[at].depth(), image);
+        let page = self.exchange(at, page);
         let keys = image.keys;
         let home = &mut self.pages[at];
-        page.rehome(|dirty, key, value| {
+        page.rehome(&mut image.pool, |dirty, key, value| {
             home.put(keys.hash(&key), dirty, key, value);
         });
     }
 
     /// Splits a page by the next bit of the hash; false if all rows would stay together.
-    fn split(&mut self, at: usize, hash: KeyHash, image: &Image<K, V>) -> bool {
+    fn split(&mut self, at: usize, hash: KeyHash, image: &mut Image<K, V>) -> bool {
         let depth = self.pages[at].depth();
         if depth == MOST_DEPTH {
             return false;
         }
+        let keys = image.keys;
         let is_upper = |hash: KeyHash| hash.0 >> (31 - depth) & 1 == 1;
-        let hashes = self.pages[at].hashes(|key| image.keys.hash(key));
+        let hashes = self.pages[at].hashes(|key| keys.hash(key));
         let upper_rows = hashes.iter().filter(|hash| is_upper(**hash)).count();
         if upper_rows == 0 || upper_rows == hashes.len() {
             return false;
@@ -275,12 +317,12 @@ impl<K: Key, V: Data> Directory<K, V> {
             self.depth += 1;
         }
         let mut upper = self.half(self.pages.len(), depth + 1, upper_rows, image);
-        let mut lower = self.half(at, depth + 1, hashes.len() - upper_rows, image);
-        std::mem::swap(&mut lower, &mut self.pages[at]);
-        let (whole, lower) = (lower, &mut self.pages[at]);
+        let lower = self.half(at, depth + 1, hashes.len() - upper_rows, image);
+        let whole = self.exchange(at, lower);
+        let lower = &mut self.pages[at];
         let mut hashes = hashes.into_iter();
-        whole.rehome(|dirty, key, value| {
-            let hash = hashes.next().unwrap_or_else(|| image.keys.hash(&key));
+        whole.rehome(&mut image.pool, |dirty, key, value| {
+            let hash = hashes.next().unwrap_or_else(|| keys.hash(&key));
             let home = if is_upper(hash) { &mut upper } else { &mut *lower };
             home.put(hash, dirty, key, value);
         });
@@ -288,12 +330,13 @@ impl<K: Key, V: Data> Directory<K, V> {
         let run = 1usize << (self.depth - depth);
         let first = ((hash.0 & 0xFFFF_FFFF) >> (32 - self.depth)) as usize & !(run - 1);
         self.entries[first + run / 2..first + run].fill(self.pages.len() as u32);
+        self.page_bytes += upper.bytes();
         self.pages.push(upper);
         true
     }
 
     /// A page of full size, or larger if that is too small for so many rows.
-    fn half(&self, id: usize, depth: u32, rows: usize, image: &Image<K, V>) -> Page<K, V> {
+    fn half(&self, id: usize, depth: u32, rows: usize, image: &mut Image<K, V>) -> Page<K, V> {
         let mut slots = Self::full_slots();
         while self.limit(id, slots, depth, image) <= rows {
             slots *= 2;

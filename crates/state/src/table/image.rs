@@ -1,5 +1,7 @@
 //! The table's side of an image: which epoch it is, and the rows that are on their way to the sink.
 
+use super::directory::Directory;
+use super::pool::Pool;
 use crate::image::{ImageChunk, ImageRow, ImageSink, RowEncoder, StateId};
 use rivermark_data::{Data, Key};
 use rivermark_types::{KeyGroup, KeyHash, MaxParallelism, hash_key};
@@ -48,6 +50,8 @@ pub enum Walk {
 /// The epoch, raised by a freeze, and the rows copied since the walk last drained them.
 pub(super) struct Image<K, V> {
     pub(super) keys: KeySpace,
+    /// Where the state's pages get their memory.
+    pub(super) pool: Pool,
     origin: Origin,
     epoch: u64,
     walking: bool,
@@ -58,6 +62,7 @@ impl<K: Key, V: Data> Image<K, V> {
     pub(super) fn new(origin: Origin, keys: KeySpace) -> Self {
         Image {
             keys,
+            pool: Directory::<K, V>::pool(),
             origin,
             epoch: 0,
             walking: false,
@@ -89,9 +94,6 @@ impl<K: Key, V: Data> Image<K, V> {
         self.walking = true;
     }
 
-    pub(super) fn reserve(&mut self, rows: usize) {
-        self.rows.reserve(rows);
-    }
     /// Copies a row. The only place where keys and values are cloned for an image.
     pub(super) fn push(&mut self, namespace: i64, key: &K, value: &V) {
         debug_assert!(self.walking);

@@ -1,6 +1,6 @@
 //! The table: rows of one state in one subtask, and the walk that copies them beside the work.
 //!
-//! Layout: `page` (slots, tags and all `unsafe`), `directory` (pages by hash: growth and splits), `image` (the epoch and the
+//! Layout: `block` (slots and tags in memory) and `pool` (where that is from) with all `unsafe`, `page`, `directory` (pages by hash: growth and splits), `image` (the epoch and the
 //! copied rows), `namespaces` ([`Tables`]: a directory a window or timer bucket). [`Table`] is a state with one namespace.
 //!
 //! `freeze` raises the epoch and copies nothing. From then on `walk` captures page by page, and a change to a row that is
@@ -12,10 +12,12 @@
 //! tombstone has neither key nor bits), and `capture` of an increment takes the rows with the dirty bit of the epoch
 //! before, which it clears already.
 
+mod block;
 mod directory;
 mod image;
 mod namespaces;
 mod page;
+mod pool;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -38,6 +40,8 @@ pub trait Stored {
     fn walk(&mut self, budget: &mut usize, sink: &mut dyn ImageSink) -> Walk;
     /// Whether an image is not out yet.
     fn is_walking(&self) -> bool;
+    /// Brings what the next look-ups will touch nearer to the processor; changes nothing. For some sixteen keys at a time.
+    fn prefetch(&self, _hashes: &[KeyHash]) {}
     /// How many rows there are.
     fn rows(&self) -> usize;
     /// About how many bytes they take, not counting what rows point to.
@@ -78,9 +82,9 @@ pub struct Table<K: Key, V: Data> {
 impl<K: Key, V: Data> Table<K, V> {
     /// An empty table.
     pub fn new(origin: Origin, keys: KeySpace) -> Self {
-        let image = Image::new(origin, keys);
+        let mut image = Image::new(origin, keys);
         Table {
-            directory: Directory::new(0, &image),
+            directory: Directory::new(0, &mut image),
             image,
             walked: 0,
         }
@@ -159,6 +163,9 @@ impl<K: Key, V: Data> Stored for Table<K, V> {
     }
     fn is_walking(&self) -> bool {
         self.image.is_walking()
+    }
+    fn prefetch(&self, hashes: &[KeyHash]) {
+        self.directory.prefetch(hashes);
     }
     fn rows(&self) -> usize {
         self.len()

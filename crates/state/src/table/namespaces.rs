@@ -143,7 +143,9 @@ impl<K: Key, V: Data> Tables<K, V> {
             return 0;
         };
         directory.walk(&mut 0, &mut { usize::MAX }, &mut self.image);
-        directory.len()
+        let rows = directory.len();
+        directory.retire(&mut self.image);
+        rows
     }
 
     /// Sees all rows of a namespace, in no order of meaning.
@@ -203,6 +205,12 @@ impl<K: Key, V: Data> Stored for Tables<K, V> {
     }
     fn is_walking(&self) -> bool {
         self.image.is_walking()
+    }
+    fn prefetch(&self, hashes: &[KeyHash]) {
+        // In the namespace used last: what comes next is mostly of the same.
+        if let Some(directory) = self.last.and_then(|(_, place)| self.places.get(place)?.as_ref()) {
+            directory.prefetch(hashes);
+        }
     }
     fn rows(&self) -> usize {
         self.places.iter().flatten().map(Directory::len).sum()

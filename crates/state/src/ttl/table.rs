@@ -6,7 +6,7 @@ use crate::image::{EncodedPage, ImageRow, ImageSink, RowEncoder};
 use crate::key::Key;
 use crate::table::{Cursor, Fate, KeySpace, Origin, Stored, Sweep, Table, Walk};
 use rivermark_data::Key as KeyType;
-use rivermark_types::Timestamp;
+use rivermark_types::{KeyHash, Timestamp};
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -95,6 +95,9 @@ impl<K: KeyType, A: Aging> Stored for TtlTable<K, A> {
     }
     fn is_walking(&self) -> bool {
         self.rows.is_walking()
+    }
+    fn prefetch(&self, hashes: &[KeyHash]) {
+        self.rows.prefetch(hashes);
     }
     fn rows(&self) -> usize {
         self.rows.len()

@@ -97,16 +97,15 @@ where
         let (watermark, room) = (cx.watermark(), cx.room());
         let (mut late, mut dropped) = (Typed::default(), 0);
         let mut result = Ok(());
-        rows.each_row(|row, time| {
+        opened.each_keyed(rows, &self.select, |key, row, time| {
             let Some(at) = time else {
                 result = Err(no_time("a row of a window"));
                 return false;
             };
             let window = self.windows.window_of(at);
             if window.last() > watermark {
-                let key = opened.key((self.select)(&row));
                 self.aggregate
-                    .add(state.update_or_else(window.end, &key, A::Acc::default), row);
+                    .add(state.update_or_else(window.end, key, A::Acc::default), row);
             } else if self.late == LateRows::Emit {
                 late.push(row, time);
             } else {
