@@ -8,10 +8,11 @@
 use rivermark_data::Data;
 use rivermark_env::Env;
 use rivermark_runtime::{SlotWaker, SubtaskInfo};
-use rivermark_types::{CheckpointId, Result};
+use rivermark_types::Result;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Display;
+use std::time::Duration;
 
 /// A unit of work of a source. It travels as JSON between enumerator, master, reader and checkpoint, so its fields evolve by
 /// name. Its text names it in errors.
@@ -84,6 +85,11 @@ pub trait SplitEnumerator: Send + 'static {
     /// Looks for splits that are new since the last call. `parallelism` is the number of readers.
     fn discover(&mut self, parallelism: u32) -> impl Future<Output = Result<Found<Self::Split>>> + Send;
 
+    /// How long after a discovery that was not the last to look again; `None` for never.
+    fn look_again(&self) -> Option<Duration> {
+        None
+    }
+
     /// Its own state: what it has found already.
     fn snapshot(&self) -> Result<serde_json::Value>;
 
@@ -121,8 +127,9 @@ pub trait SplitReader: 'static {
     /// in the same call are lost, so a reader hands these out first and fails in the next call.
     fn next(&mut self, max_rows: usize, out: &mut ReadRows<Self::Row>) -> Result<ReadPoll>;
 
-    /// The checkpoint is decided: what was read up to it may be acknowledged upstream. Idempotent; implies earlier ones.
-    fn committed(&mut self, _checkpoint: CheckpointId) -> Result<()> {
+    /// A checkpoint is decided that has this split read up to this position: it may be acknowledged upstream, nobody will
+    /// read it again. Positions only rise. Told of splits that are done, too, once.
+    fn committed(&mut self, _index: SplitIndex, _position: u64) -> Result<()> {
         Ok(())
     }
 }

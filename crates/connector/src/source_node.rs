@@ -127,6 +127,10 @@ impl<S: Source> SourceEnumerator for NodeEnumerator<S> {
         Box::pin(self.found(parallelism))
     }
 
+    fn look_again(&self) -> Option<Duration> {
+        self.inner.look_again()
+    }
+
     fn snapshot(&mut self) -> Result<Value> {
         self.inner.snapshot()
     }

@@ -13,8 +13,9 @@ use rivermark_runtime::source::SPLITS;
 use rivermark_runtime::{
     Cx, Lists, OpenCx, OperatorEvent, OperatorReport, Reporter, SourceAssignment, SourceDriver, SourcePoll,
 };
-use rivermark_types::{Failure, Millis, Result, Timestamp};
+use rivermark_types::{CheckpointId, Failure, Millis, Result, Timestamp};
 use serde_json::Value;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +51,10 @@ pub struct SourceTask<S: Source> {
     pace: Option<Pace>,
     held: Vec<HeldSplit>,
     next_index: u32,
+    /// Splits that were read to their end, with their last positions, until a decided checkpoint has them.
+    done: Vec<(SplitIndex, u64)>,
+    /// What snapshots of undecided checkpoints hold, in their order.
+    snapshots: VecDeque<(CheckpointId, Vec<(SplitIndex, u64)>)>,
     /// Asked the master for a split and got none yet.
     asked: bool,
     no_more: bool,
@@ -92,6 +97,8 @@ impl<S: Source> SourceTask<S> {
             pace: None,
             held: Vec::new(),
             next_index: 0,
+            done: Vec::new(),
+            snapshots: VecDeque::new(),
             asked: false,
             no_more: false,
             dry: false,
@@ -143,6 +150,28 @@ impl<S: Source> SourceTask<S> {
         Ok(())
     }
 
+    /// A split has been read to its end.
+    fn finish(&mut self, index: SplitIndex) {
+        if let Some(at) = self.held.iter().position(|split| split.index == index) {
+            let held = self.held.remove(at);
+            self.done.push((index, held.position));
+            self.report(OperatorReport::FinishedSplit(held.split));
+        }
+    }
+
+    /// A checkpoint is decided: tells the reader how far it has each split.
+    fn committed(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        let mut decided = None;
+        while self.snapshots.front().is_some_and(|(id, _)| *id <= checkpoint) {
+            decided = self.snapshots.pop_front();
+        }
+        for (index, position) in decided.into_iter().flat_map(|(_, splits)| splits) {
+            self.done.retain(|(done, _)| *done != index);
+            self.reader()?.committed(index, position)?;
+        }
+        Ok(())
+    }
+
     /// Asks for a split if there is a reason to.
     fn ask(&mut self) {
         let wants = self.held.is_empty() || self.source.reads_many_splits();
@@ -159,7 +188,7 @@ impl<S: Source> SourceTask<S> {
         let poll = self.reader()?.next(max_rows.max(1), &mut rows)?;
         match poll {
             ReadPoll::Pending => {}
-            ReadPoll::Done(index) => self.held.retain(|split| split.index != index),
+            ReadPoll::Done(index) => self.finish(index),
             ReadPoll::Rows(index) => {
                 let held = self.held.iter_mut().find(|split| split.index == index);
                 let held =
@@ -287,12 +316,19 @@ impl<S: Source> SourceDriver for SourceTask<S> {
                 self.watermark.hold = *hold;
                 Ok(())
             }
-            OperatorEvent::Committed(checkpoint) => self.reader()?.committed(*checkpoint),
+            OperatorEvent::Committed(checkpoint) => self.committed(*checkpoint),
+            OperatorEvent::Aborted(checkpoint) => {
+                self.snapshots.retain(|(id, _)| id != checkpoint);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
 
-    fn snapshot_lists(&mut self) -> Result<Lists> {
+    fn snapshot_lists(&mut self, checkpoint: CheckpointId) -> Result<Lists> {
+        let held = self.held.iter().map(|held| (held.index, held.position));
+        let positions = held.chain(self.done.iter().copied()).collect();
+        self.snapshots.push_back((checkpoint, positions));
         let entries = self.held.iter().map(|held| {
             let (split, position, watermark) = (held.split.clone(), held.position, held.watermark);
             serde_json::to_value(SourceAssignment {

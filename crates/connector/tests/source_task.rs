@@ -10,7 +10,7 @@ use rivermark_connector::{CollectionSource, SourceNode, WatermarkStrategy, endle
 use rivermark_env::{Env, RealEnv};
 use rivermark_runtime::source::SPLITS;
 use rivermark_runtime::{Lists, NodeBody, OperatorEvent, SourceAssignment, SourceFactory, SourcePoll};
-use rivermark_types::{SnapshotKind, Timestamp};
+use rivermark_types::{CheckpointId, SnapshotKind, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,7 +57,12 @@ fn it_asks_reads_and_ends() {
     bench.event(OperatorEvent::WatermarkHold(Timestamp::MAX)).unwrap();
     let expected = vec![row(100), row(300), row(200), Out::Watermark(289)];
     assert_eq!(bench.poll_all::<i64>().unwrap(), expected);
-    assert_eq!(bench.reports(), ["WantsSplits"]);
+    let reports = bench.reports();
+    assert!(
+        reports[0].starts_with("FinishedSplit(") && reports[0].contains("\"end\": Number(3)"),
+        "{reports:?}"
+    );
+    assert_eq!(reports[1..], ["WantsSplits"]);
     bench.event(OperatorEvent::NoMoreSplits).unwrap();
     assert_eq!(bench.poll_all::<i64>().unwrap(), [Out::Watermark(i64::MAX)]);
     assert_eq!(bench.poll_all::<i64>().unwrap(), []);
@@ -184,4 +189,151 @@ fn a_split_of_another_source_is_refused() {
     );
     let failure = bench.event(assign(0, 9, 0, i64::MIN)).unwrap_err();
     assert!(failure.message.contains("has 1 rows"), "{failure}");
+}
+
+/// A reader of endless numbers that notes down what it is told of decided checkpoints; its last split ends at 10.
+mod acknowledging {
+    use rivermark_connector::{
+        Found, ReadPoll, ReadRows, ReaderCx, Source, SplitEnumerator, SplitIndex, SplitReader,
+    };
+    use rivermark_env::Env;
+    use rivermark_types::Result;
+    use serde_json::Value;
+    use std::sync::{Arc, Mutex};
+
+    pub type Told = Arc<Mutex<Vec<(u32, u64)>>>;
+
+    #[derive(Clone, Default)]
+    pub struct Numbers(pub Told);
+
+    pub struct Reader {
+        told: Told,
+        held: Vec<(SplitIndex, u64, u64)>,
+    }
+
+    pub struct Nothing;
+
+    impl SplitEnumerator for Nothing {
+        type Split = u64;
+        async fn discover(&mut self, _: u32) -> Result<Found<u64>> {
+            let splits = Vec::new();
+            Ok(Found {
+                splits,
+                exhausted: true,
+            })
+        }
+        fn snapshot(&self) -> Result<Value> {
+            Ok(Value::Null)
+        }
+        fn restore(&mut self, _: Value) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Source for Numbers {
+        type Row = u64;
+        type Split = u64;
+        type Reader = Reader;
+        type Enumerator = Nothing;
+        fn name(&self) -> String {
+            "numbers".into()
+        }
+        fn reader(&self, _: ReaderCx) -> Result<Reader> {
+            Ok(Reader {
+                told: self.0.clone(),
+                held: Vec::new(),
+            })
+        }
+        fn enumerator(&self, _: &Env) -> Result<Nothing> {
+            Ok(Nothing)
+        }
+    }
+
+    impl SplitReader for Reader {
+        type Split = u64;
+        type Row = u64;
+        fn assign(&mut self, index: SplitIndex, end: u64, position: u64) -> Result<()> {
+            self.held.push((index, end, position));
+            Ok(())
+        }
+        fn next(&mut self, _: usize, out: &mut ReadRows<u64>) -> Result<ReadPoll> {
+            let (index, end, position) = self.held.remove(0);
+            if position == end {
+                return Ok(ReadPoll::Done(index));
+            }
+            out.fill_consecutive(position, std::iter::once(position));
+            self.held.push((index, end, position + 1));
+            Ok(ReadPoll::Rows(index))
+        }
+        fn committed(&mut self, index: SplitIndex, position: u64) -> Result<()> {
+            self.told.lock().unwrap().push((index.0, position));
+            Ok(())
+        }
+    }
+}
+
+#[test]
+fn a_reader_hears_the_positions_of_decided_checkpoints_and_of_no_others() {
+    let world = RealEnv::start().unwrap();
+    let numbers = acknowledging::Numbers::default();
+    let told = numbers.0.clone();
+    let heard = || std::mem::take(&mut *told.lock().unwrap());
+    let node = SourceNode::new(numbers, WatermarkStrategy::none());
+    let mut bench = Bench::new(
+        &world.env(),
+        NodeBody::Source(Arc::new(node)),
+        Bench::info(1),
+        None,
+    )
+    .unwrap();
+    let snapshot = |bench: &mut Bench, id| {
+        world
+            .block_on(bench.snapshot(barrier(id, SnapshotKind::Checkpoint)))
+            .unwrap()
+    };
+    for end in [1_000_000, 2] {
+        let split = serde_json::json!(end);
+        bench
+            .event(OperatorEvent::Assign(vec![SourceAssignment {
+                split,
+                position: 0,
+                watermark: Timestamp::MIN,
+            }]))
+            .unwrap();
+    }
+    let poll = |bench: &mut Bench| drop(bench.poll::<u64>().unwrap());
+    poll(&mut bench);
+    snapshot(&mut bench, 1);
+    poll(&mut bench);
+    snapshot(&mut bench, 2);
+    poll(&mut bench);
+    bench.event(OperatorEvent::Aborted(CheckpointId(1))).unwrap();
+    assert_eq!(heard(), []);
+    bench.event(OperatorEvent::Committed(CheckpointId(2))).unwrap();
+    assert_eq!(
+        heard(),
+        [(0, 1), (1, 1)],
+        "as far as the snapshot had them, not further"
+    );
+    bench.event(OperatorEvent::Committed(CheckpointId(2))).unwrap();
+    assert_eq!(heard(), []);
+    // The second split is read to its end before the next snapshot: told of once.
+    for _ in 0..4 {
+        poll(&mut bench);
+    }
+    for id in [3, 4, 5] {
+        snapshot(&mut bench, id);
+    }
+    bench.event(OperatorEvent::Committed(CheckpointId(4))).unwrap();
+    let after = heard();
+    assert!(after.contains(&(1, 2)) && after.len() == 2, "{after:?}");
+    bench.event(OperatorEvent::Committed(CheckpointId(5))).unwrap();
+    snapshot(&mut bench, 6);
+    bench.event(OperatorEvent::Committed(CheckpointId(6))).unwrap();
+    let after = heard();
+    assert!(
+        after.iter().filter(|(index, _)| *index == 1).count() <= 1,
+        "{after:?}"
+    );
+    assert_eq!(after.last().map(|(index, _)| *index), Some(0));
 }

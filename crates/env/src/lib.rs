@@ -1,11 +1,13 @@
-//! The only door to clock, randomness, spawning, measured cost and files. Production opens it with [`RealEnv`], the
+//! The only door to clock, randomness, spawning, measured cost, files and network. Production opens it with [`RealEnv`], the
 //! simulator with its own [`Platform`]; nothing else in Rivermark may touch what it hides (`clippy.toml` sees to it).
 //!
-//! Layout: [`Env`] (the handle everybody carries), [`processing`] (the time that timers and windows of processing time go by), [`platform`] (what an implementation provides), [`files`] (the file
-//! seam), [`supervise`] (how a task's end becomes known), [`panics`] (panics as errors), `real` (threads, tokio, `std::fs`).
+//! Layout: [`Env`] (the handle everybody carries), [`processing`] (the time that timers and windows of processing time go
+//! by), [`platform`] (what an implementation provides), [`files`] and [`net`] (the seams to files and network),
+//! [`supervise`] (how a task's end becomes known), [`panics`] (panics as errors), `real` (threads, tokio, `std::fs`).
 //! Non-goals: it knows nothing of jobs, tasks or storage.
 
 pub mod files;
+pub mod net;
 pub mod panics;
 pub mod platform;
 pub mod processing;
@@ -13,6 +15,7 @@ mod real;
 pub mod supervise;
 
 pub use files::{DirEntry, FileMeta, FileReader, FileWriter, Files};
+pub use net::{Connection, Listener, Net, NetReader, NetWriter};
 pub use panics::{catch_panic, tell_caught_panics_as_errors};
 pub use platform::{BoxFuture, LocalBoxFuture, Platform, SlotStart, TaskExit, TaskHandle};
 pub use processing::ManualClock;
@@ -106,5 +109,10 @@ impl Env {
     /// The files of this process.
     pub fn files(&self) -> &Arc<dyn Files> {
         self.platform.files()
+    }
+
+    /// The network of this process.
+    pub fn net(&self) -> &Arc<dyn Net> {
+        self.platform.net()
     }
 }

@@ -1,6 +1,7 @@
 //! What an implementation of the world provides.
 
 use crate::files::Files;
+use crate::net::Net;
 use rivermark_types::{Millis, Timestamp};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ pub type LocalBoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 /// Builds a slot's future on the slot's own thread.
 pub type SlotStart = Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Send>;
 
-/// Clock, randomness, spawning, measured cost, files. Every method may be called from any thread; none blocks.
+/// Clock, randomness, spawning, measured cost, files, network. Every method may be called from any thread; none blocks.
 pub trait Platform: Send + Sync {
     /// See [`crate::Env::now`].
     fn now(&self) -> Millis;
@@ -34,6 +35,8 @@ pub trait Platform: Send + Sync {
     fn step_point(&self) -> Option<LocalBoxFuture<'static, ()>>;
     /// See [`crate::Env::files`].
     fn files(&self) -> &Arc<dyn Files>;
+    /// See [`crate::Env::net`].
+    fn net(&self) -> &Arc<dyn Net>;
 }
 
 /// How a spawned task ended.

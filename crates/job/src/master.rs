@@ -402,15 +402,21 @@ impl Master {
     fn on_task_event(&mut self, attempt: &mut RunningAttempt, event: TaskEvent) -> Option<Over> {
         match event {
             TaskEvent::Opened { subtask } => {
-                if attempt.opened(subtask) {
-                    self.start_sources(attempt);
+                if attempt.opened(subtask)
+                    && let Err(failure) = self.start_sources(attempt)
+                {
+                    return Some(enumerating(failure));
                 }
             }
             TaskEvent::Report {
                 subtask,
                 node,
                 report,
-            } => self.on_report(attempt, subtask, node, report),
+            } => {
+                if let Err(failure) = self.on_report(attempt, subtask, node, report) {
+                    return Some(enumerating(failure));
+                }
+            }
             TaskEvent::Failed { place, failure, .. } => {
                 return Some(Over::Failed(AttemptFailure { place, failure }));
             }
@@ -465,4 +471,11 @@ impl Master {
     pub(crate) fn generation(&self) -> Generation {
         self.owned.head.generation
     }
+}
+
+fn enumerating(failure: Failure) -> Over {
+    Over::Failed(AttemptFailure {
+        place: "enumerators".into(),
+        failure,
+    })
 }

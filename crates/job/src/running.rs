@@ -122,25 +122,29 @@ impl Master {
     }
 
     /// Every task is open: sources may look for splits.
-    pub(crate) fn start_sources(&mut self, attempt: &mut RunningAttempt) {
+    pub(crate) fn start_sources(&mut self, attempt: &mut RunningAttempt) -> Result<()> {
         let number = attempt.number;
         for (node, source) in &mut attempt.sources {
-            let parallelism = source.readers().end;
-            if !source.needs_discovery() {
-                continue;
+            if source.needs_discovery() {
+                source.look(&self.env, None, self.discovered(number, *node))?;
             }
-            let Some(mut enumerator) = source.lend_enumerator() else {
-                continue;
-            };
-            let (answers, node) = (self.internal.0.clone(), *node);
-            self.env.spawn_io("discover", async move {
-                let discovery = enumerator.discover(parallelism).await;
-                let _ = answers.send(Internal::Discovered {
-                    attempt: number,
-                    node,
-                    enumerator,
-                    discovery,
-                });
+        }
+        Ok(())
+    }
+
+    /// Brings a discovery back to the master.
+    fn discovered(
+        &self,
+        attempt: Attempt,
+        node: NodeId,
+    ) -> impl FnOnce(Box<dyn SourceEnumerator>, Result<Discovery>) + Send + 'static {
+        let answers = self.internal.0.clone();
+        move |enumerator, discovery| {
+            let _ = answers.send(Internal::Discovered {
+                attempt,
+                node,
+                enumerator,
+                discovery,
             });
         }
     }
@@ -155,6 +159,9 @@ impl Master {
         let discovery = discovery?;
         if let Some(source) = attempt.sources.get_mut(&node) {
             let orders = source.on_discovery(enumerator, discovery);
+            if let Some(wait) = source.look_again() {
+                source.look(&self.env, Some(wait), self.discovered(attempt.number, node))?;
+            }
             tell_readers(attempt, node, orders);
         }
         self.start_checkpoints(attempt);
@@ -167,8 +174,13 @@ impl Master {
         subtask: SubtaskId,
         node: NodeId,
         report: OperatorReport,
-    ) {
+    ) -> Result<()> {
         match report {
+            OperatorReport::FinishedSplit(split) => {
+                if let Some(source) = attempt.sources.get_mut(&node) {
+                    source.on_finished(subtask.index, &split)?;
+                }
+            }
             OperatorReport::WantsSplits => {
                 if let Some(source) = attempt.sources.get_mut(&node) {
                     let orders = source.on_wants_splits(subtask.index);
@@ -191,6 +203,7 @@ impl Master {
                 }
             }
         }
+        Ok(())
     }
 
     /// Checkpoints begin when every task is open, every split known and every sink's gate open.

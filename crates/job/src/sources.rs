@@ -1,6 +1,7 @@
 //! The master's side of one source: its enumerator, who reads which split, and how far unread splits hold time back.
 
 use crate::restore::RestoredSource;
+use rivermark_env::{Env, TaskHandle};
 use rivermark_protocol::splits::{Discovered, Returned, SplitId, SplitSnapshot, SplitTracker};
 use rivermark_runtime::source::{Discovery, SourceEnumerator};
 use rivermark_runtime::{OperatorEvent, SourceAssignment};
@@ -8,6 +9,7 @@ use rivermark_types::{Failure, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 type Tracker = SplitTracker<Value, u64>;
 
@@ -22,6 +24,10 @@ pub(crate) struct SourceCoordination {
     parallelism: u32,
     /// Away while it discovers.
     enumerator: Option<Box<dyn SourceEnumerator>>,
+    /// Its state when it left: what it finds meanwhile is not the tracker's yet.
+    left_with: Option<Value>,
+    /// The discovery under way, or the wait for the next.
+    looking: Option<TaskHandle>,
     tracker: Tracker,
     waiting: BTreeSet<u32>,
     dry: BTreeSet<u32>,
@@ -53,10 +59,13 @@ impl SourceCoordination {
             });
             discovered = state.splits.exhausted;
             tracker = Tracker::restore(state.splits, returned)?;
+            tracker.forget_finished();
         }
         Ok(SourceCoordination {
             parallelism,
             enumerator: Some(enumerator),
+            left_with: None,
+            looking: None,
             tracker,
             waiting: BTreeSet::new(),
             dry: BTreeSet::new(),
@@ -65,14 +74,37 @@ impl SourceCoordination {
         })
     }
 
+    /// Looks for splits on the I/O runtime, after a wait if there is one; the enumerator comes back with the answer.
+    pub(crate) fn look(
+        &mut self,
+        env: &Env,
+        wait: Option<Duration>,
+        answer: impl FnOnce(Box<dyn SourceEnumerator>, Result<Discovery>) + Send + 'static,
+    ) -> Result<()> {
+        let Some(mut enumerator) = self.enumerator.take() else {
+            return Ok(());
+        };
+        self.left_with = Some(enumerator.snapshot()?);
+        let (sleep, parallelism) = (wait.map(|wait| env.sleep(wait)), self.parallelism);
+        self.looking = Some(env.spawn_io("discover", async move {
+            if let Some(sleep) = sleep {
+                sleep.await;
+            }
+            let discovery = enumerator.discover(parallelism).await;
+            answer(enumerator, discovery);
+        }));
+        Ok(())
+    }
+
+    /// How long to wait before looking again; `None` if everything is found or nobody knows.
+    pub(crate) fn look_again(&self) -> Option<Duration> {
+        let enumerator = self.enumerator.as_ref()?;
+        enumerator.look_again().filter(|_| !self.tracker.is_exhausted())
+    }
+
     /// Whether splits must be looked for before the job can be called running.
     pub(crate) fn needs_discovery(&self) -> bool {
         !self.discovered
-    }
-
-    /// The enumerator, for a discovery on the I/O runtime; it comes back with the result.
-    pub(crate) fn lend_enumerator(&mut self) -> Option<Box<dyn SourceEnumerator>> {
-        self.enumerator.take()
     }
 
     /// A discovery is back.
@@ -99,6 +131,13 @@ impl SourceCoordination {
     pub(crate) fn on_wants_splits(&mut self, reader: u32) -> ReaderOrders {
         self.waiting.insert(reader);
         self.deal()
+    }
+
+    /// A reader came to the end of a split. Its enumerator will not find it again, so nothing needs to remember it.
+    pub(crate) fn on_finished(&mut self, reader: u32, split: &Value) -> Result<()> {
+        self.tracker.finished(reader, &id_of(split))?;
+        self.tracker.forget_finished();
+        Ok(())
     }
 
     /// A reader has read all there will ever be for it.
@@ -148,18 +187,27 @@ impl SourceCoordination {
         orders
     }
 
-    /// The state for a checkpoint. Never while the enumerator is away: checkpoints begin after discovery.
+    /// The state for a checkpoint.
     pub(crate) fn snapshot(&mut self) -> Result<Value> {
-        let enumerator = self
-            .enumerator
-            .as_mut()
-            .ok_or_else(|| Failure::new(rivermark_types::ErrorKind::Retry, "splits are being looked for"))?;
+        let enumerator = match (&mut self.enumerator, &self.left_with) {
+            (Some(enumerator), _) => enumerator.snapshot()?,
+            (None, Some(state)) => state.clone(),
+            (None, None) => return Err(Failure::bug("a source's enumerator left without a trace")),
+        };
         let state = CoordinatorState {
-            enumerator: enumerator.snapshot()?,
+            enumerator,
             splits: self.tracker.snapshot(),
         };
         serde_json::to_value(state)
             .map_err(|error| Failure::bug("a source's state is not JSON").caused_by(error))
+    }
+}
+
+impl Drop for SourceCoordination {
+    fn drop(&mut self) {
+        if let Some(looking) = &self.looking {
+            looking.abort();
+        }
     }
 }
 

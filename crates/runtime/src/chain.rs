@@ -436,7 +436,7 @@ impl Chain {
         self.at = at;
         let node = &mut self.nodes[at];
         let lists = match &mut node.body {
-            Body::Source(driver) => driver.snapshot_lists()?,
+            Body::Source(driver) => driver.snapshot_lists(barrier.checkpoint)?,
             Body::Operator(operator) => operator.snapshot_lists()?,
         };
         if let Some(backend) = &mut node.backend {

@@ -53,6 +53,8 @@ pub struct SourceAssignment {
 pub enum OperatorReport {
     /// A source has no split to read and wants one.
     WantsSplits,
+    /// A source has read this split to its end.
+    FinishedSplit(Value),
     /// A source was told that no more splits come and has read all it had; it goes on passing barriers.
     Dry,
     /// A sink has finished a phase.

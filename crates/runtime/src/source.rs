@@ -4,8 +4,9 @@
 use crate::messages::OperatorEvent;
 use crate::operator::{Cx, Lists, OpenCx};
 use rivermark_env::BoxFuture;
-use rivermark_types::{Millis, Result, Timestamp};
+use rivermark_types::{CheckpointId, Millis, Result, Timestamp};
 use serde_json::Value;
+use std::time::Duration;
 
 /// What a poll of a source gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +27,8 @@ pub trait SourceDriver {
     fn poll(&mut self, max_rows: usize, cx: &mut Cx<'_>) -> Result<SourcePoll>;
     /// Something from the master.
     fn on_event(&mut self, event: &OperatorEvent, cx: &mut Cx<'_>) -> Result<()>;
-    /// The lists of the snapshot: under [`SPLITS`], one `SourceAssignment` for each split it holds.
-    fn snapshot_lists(&mut self) -> Result<Lists>;
+    /// The lists of this checkpoint's snapshot: under [`SPLITS`], one `SourceAssignment` for each split it holds.
+    fn snapshot_lists(&mut self, checkpoint: CheckpointId) -> Result<Lists>;
     /// Where the rows last emitted come from, for errors: split and positions. With `left`: the row of the last poll that has
     /// so many behind it.
     fn place(&self, left: Option<usize>) -> String;
@@ -58,6 +59,10 @@ pub struct Discovery {
 pub trait SourceEnumerator: Send {
     /// Looks for splits that are new since the last call. `parallelism` is that of the source's readers.
     fn discover(&mut self, parallelism: u32) -> BoxFuture<'_, Result<Discovery>>;
+    /// How long after a discovery that was not the last to look again; `None` for never.
+    fn look_again(&self) -> Option<Duration> {
+        None
+    }
     /// Its own state (what it has found already), taken before the barriers of a checkpoint are injected.
     fn snapshot(&mut self) -> Result<Value>;
     /// Takes up a state of an earlier run; called before `discover`, if at all.

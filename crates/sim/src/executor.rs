@@ -6,6 +6,7 @@
 //! several of them must not matter, because some channels wake their waiters in a random order.
 
 use crate::draw::Draw;
+use crate::net::Network;
 use crate::trace::{Trace, name_tag};
 use crate::world::ProcessId;
 use rivermark_env::supervise::Supervised;
@@ -36,6 +37,7 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Shared {
     ready: Mutex<BTreeSet<TaskId>>,
     core: Mutex<Core>,
+    network: Mutex<Network>,
 }
 
 #[derive(Default)]
@@ -89,6 +91,10 @@ impl Shared {
         let mut core = locked(&self.core);
         let now = core.now_ns;
         with(&mut core.trace, now)
+    }
+
+    pub(crate) fn network(&self) -> &Mutex<Network> {
+        &self.network
     }
 
     pub(crate) fn event(&self, what: fmt::Arguments<'_>) {

@@ -1,11 +1,12 @@
-//! The world as one simulated process sees it: its clocks, its randomness, its tasks, its machine's files.
+//! The world as one simulated process sees it: its clocks, its randomness, its tasks, its machine's files, the network.
 
 use crate::draw::Draw;
 use crate::executor::{Shared, Spawn, YieldOnce, locked};
 use crate::files::{Machine, SimFiles};
+use crate::net::SimNet;
 use crate::world::ProcessId;
 use rivermark_env::supervise::exit_cell;
-use rivermark_env::{BoxFuture, Files, LocalBoxFuture, Platform, SlotStart, TaskHandle};
+use rivermark_env::{BoxFuture, Files, LocalBoxFuture, Net, Platform, SlotStart, TaskHandle};
 use rivermark_types::{Millis, Timestamp};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -30,6 +31,7 @@ pub(crate) struct SimProcess {
     zero_ms: u64,
     readings: Mutex<Readings>,
     files: Arc<dyn Files>,
+    net: Arc<dyn Net>,
 }
 
 /// What clocks and dice have shown so far.
@@ -57,6 +59,7 @@ impl SimProcess {
             alive: AtomicBool::new(true),
             readings: Mutex::new(readings),
             files: Arc::new(SimFiles::new(machine, shared.clone())),
+            net: Arc::new(SimNet::new(shared.clone(), stream("net"))),
             shared,
         }
     }
@@ -133,5 +136,9 @@ impl Platform for SimProcess {
 
     fn files(&self) -> &Arc<dyn Files> {
         &self.files
+    }
+
+    fn net(&self) -> &Arc<dyn Net> {
+        &self.net
     }
 }

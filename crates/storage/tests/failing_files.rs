@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 use rivermark_env::{
-    BoxFuture, DirEntry, Env, FileMeta, FileReader, FileWriter, Files, LocalBoxFuture, Platform, RealEnv,
-    SlotStart, TaskHandle,
+    BoxFuture, DirEntry, Env, FileMeta, FileReader, FileWriter, Files, LocalBoxFuture, Net, Platform,
+    RealEnv, SlotStart, TaskHandle,
 };
 use rivermark_storage::{Blob, BlobKey, Cas, CasOutcome, LocalBlob, LocalCas};
 use rivermark_types::{Millis, Timestamp};
@@ -187,6 +187,9 @@ impl Platform for World {
     }
     fn files(&self) -> &Arc<dyn Files> {
         &self.files
+    }
+    fn net(&self) -> &Arc<dyn Net> {
+        self.env.net()
     }
 }
 

@@ -1,9 +1,10 @@
 //! Files in and out: text lines, CSV and JSON lines, plain or (in) gzip.
 //!
-//! Layout: [`source`] ([`FileSource`]: which files and how they are cut into splits), `bytes` (the bytes of a split, on the
+//! Layout: [`source`] ([`FileSource`]: which files and how they are cut into splits), `watch` (which files of a watched
+//! directory are new), `bytes` (the bytes of a split, on the
 //! I/O runtime), `records` (records out of bytes), [`reader`] (both together, in the slot); [`sink`] ([`FileSink`]),
 //! `directory` (where it writes) and `part` (the names of its files).
-//! Non-goals: no object stores, no columnar formats, no watching of directories for new files.
+//! Non-goals: no object stores, no columnar formats.
 
 mod bytes;
 mod directory;
@@ -12,6 +13,7 @@ pub mod reader;
 mod records;
 pub mod sink;
 pub mod source;
+mod watch;
 
 pub use sink::{FileSink, PartFile};
 pub use source::{FileSource, FileSplit};

@@ -4,6 +4,7 @@ use crate::bytes::SplitBytes;
 use crate::file_failure;
 use crate::reader::FileReader;
 use crate::records::{Next, Records};
+use crate::watch::{Watched, is_temporary};
 use rivermark_connector::{Found, Peek, ReaderCx, Source, SplitEnumerator};
 use rivermark_data::Data;
 use rivermark_env::{Env, Files};
@@ -14,10 +15,11 @@ use serde_json::Value;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 const SPLIT_BYTES: u64 = 16 << 20;
 
-/// Files as a bounded source, in the order of their names; of a directory, the files directly in it whose names begin with
+/// Files as a source, in the order of their names, bounded unless it goes on [continuously](FileSource::continuously); of a directory, the files directly in it whose names begin with
 /// neither `.` nor `_`. Files are read up to the length they have when the job starts, and must not change before that.
 ///
 /// A record belongs to the split in which it begins. Files ending in `.gz` are one split each.
@@ -26,6 +28,8 @@ pub struct FileSource<F> {
     paths: Vec<PathBuf>,
     format: F,
     split_bytes: u64,
+    /// How often to look for new files; `None`: once.
+    look_every: Option<Duration>,
 }
 
 impl<T: Data> FileSource<Csv<T>> {
@@ -62,7 +66,27 @@ impl<F: Decode> FileSource<F> {
             paths: paths.into_iter().collect(),
             format,
             split_bytes: SPLIT_BYTES,
+            look_every: None,
         }
+    }
+
+    /// Goes on looking for new files, this often, without an end. Each file is read once, whole: it is taken when two looks in
+    /// a row find it with the same length (and not empty), in the order of names within a look. Names that begin with `.` or
+    /// `_`, or end as unfinished files do (`.tmp`, `.part`, `~` and the like), are left alone: the safest way to bring a file
+    /// is to write it under such a name and rename it.
+    ///
+    /// A file that changes after it was taken fails the job with its name. It may be removed when it has been read; a new
+    /// file of the same name is read again if a look has missed the old one in between. Where event time matters, give the
+    /// source as many readers as keep busy: one without a file holds the watermark back.
+    ///
+    /// ```
+    /// # use rivermark_files::FileSource;
+    /// # use std::time::Duration;
+    /// let source = FileSource::lines("inbox/").continuously(Duration::from_secs(1));
+    /// ```
+    pub fn continuously(mut self, interval: Duration) -> FileSource<F> {
+        self.look_every = Some(interval.max(Duration::from_millis(1)));
+        self
     }
 
     /// Cuts files into splits of this size; 16 MB if not set.
@@ -118,7 +142,9 @@ impl<F: Decode> Source for FileSource<F> {
             files: env.files().clone(),
             paths: self.paths.clone(),
             split_bytes: self.format.is_splittable().then_some(self.split_bytes),
+            look_every: self.look_every,
             found: false,
+            watched: Watched::default(),
         })
     }
 
@@ -144,13 +170,15 @@ impl<F: Decode> FileSource<F> {
     }
 }
 
-/// Lists files and cuts them, once.
+/// Lists files and cuts them: once, or again and again.
 pub struct FileEnumerator {
     files: Arc<dyn Files>,
     paths: Vec<PathBuf>,
     /// `None`: files are read as a whole.
     split_bytes: Option<u64>,
+    look_every: Option<Duration>,
     found: bool,
+    watched: Watched,
 }
 
 impl FileEnumerator {
@@ -167,7 +195,8 @@ impl FileEnumerator {
         }
         let mut entries = self.files.list(path).await.map_err(file_failure)?;
         entries.sort();
-        let visible = |name: &str| !name.starts_with(['.', '_']);
+        let watching = self.look_every.is_some();
+        let visible = |name: &str| !name.starts_with(['.', '_']) && !(watching && is_temporary(name));
         let files = entries
             .into_iter()
             .filter(|entry| !entry.is_dir && visible(&entry.name));
@@ -202,27 +231,43 @@ impl SplitEnumerator for FileEnumerator {
     type Split = FileSplit;
 
     async fn discover(&mut self, _parallelism: u32) -> Result<Found<FileSplit>> {
-        let mut splits = Vec::new();
-        if !self.found {
+        let watching = self.look_every.is_some();
+        let mut files = Vec::new();
+        if watching || !self.found {
             for path in &self.paths {
-                for (file, len) in self.files_of(path).await? {
-                    self.cut(&file, len, &mut splits);
-                }
+                files.extend(self.files_of(path).await?);
             }
         }
-        splits.retain(|split| split.len > 0);
+        if watching {
+            files = self.watched.look(files)?;
+            self.watched.prepare_snapshot();
+        }
+        let mut splits = Vec::new();
+        for (file, len) in files.into_iter().filter(|(_, len)| *len > 0) {
+            self.cut(&file, len, &mut splits);
+        }
         self.found = true;
         Ok(Found {
             splits,
-            exhausted: true,
+            exhausted: !watching,
         })
     }
 
+    fn look_again(&self) -> Option<Duration> {
+        self.look_every
+    }
+
     fn snapshot(&self) -> Result<Value> {
-        Ok(Value::Bool(self.found))
+        Ok(match self.look_every {
+            Some(_) => self.watched.snapshot(),
+            None => Value::Bool(self.found),
+        })
     }
 
     fn restore(&mut self, state: Value) -> Result<()> {
+        if self.look_every.is_some() {
+            return self.watched.restore(&state);
+        }
         let found = state.as_bool();
         self.found =
             found.ok_or_else(|| Failure::invalid(format!("{state} is no state of a file source")))?;

@@ -1,19 +1,22 @@
 //! The real world: threads, a small tokio runtime, `std::fs`, the machine's clocks, signals.
 //!
-//! Layout: [`RealEnv`] (start-up and the [`Platform`] it is), `files` (the file seam on `std::fs`), `signals` (asking the
+//! Layout: [`RealEnv`] (start-up and the [`Platform`] it is), `files` (the file seam on `std::fs`), `net` (the network
+//! seam), `signals` (asking the
 //! process to end). I/O tasks share two worker threads; a slot is a thread of its own that parks while its future waits.
 //! The runtime lives as long as any `Env` of it; when the last one goes, what still runs is dropped and nothing is waited
 //! for. Non-goals: no scheduling of slots, no I/O driver of our own.
 
 mod files;
+mod net;
 mod signals;
 
 pub use signals::ShutdownSignals;
 
 use crate::files::Files;
+use crate::net::Net;
 use crate::platform::{BoxFuture, LocalBoxFuture, Platform, SlotStart, TaskExit, TaskHandle};
 use crate::supervise::{Supervised, exit_cell};
-use crate::{Env, real::files::RealFiles};
+use crate::{Env, real::files::RealFiles, real::net::RealNet};
 use rivermark_types::{Millis, Timestamp};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -45,9 +48,11 @@ impl RealEnv {
             .enable_all()
             .build()?;
         let files = Arc::new(RealFiles::new(runtime.handle().clone()));
+        let net = Arc::new(RealNet::new(runtime.handle().clone()));
         let world = Arc::new(World {
             origin: instant(),
             files,
+            net,
             runtime: OwnedRuntime(Some(runtime)),
         });
         let env = Env::new(world.clone());
@@ -73,6 +78,7 @@ impl RealEnv {
 struct World {
     origin: Instant,
     files: Arc<dyn Files>,
+    net: Arc<dyn Net>,
     runtime: OwnedRuntime,
 }
 
@@ -152,6 +158,10 @@ impl Platform for World {
 
     fn files(&self) -> &Arc<dyn Files> {
         &self.files
+    }
+
+    fn net(&self) -> &Arc<dyn Net> {
+        &self.net
     }
 }
 

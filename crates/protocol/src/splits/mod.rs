@@ -9,7 +9,8 @@
 //! go on. Assignments and barriers reach a reader in the order in which they left the coordinator, so whatever the
 //! snapshot calls assigned is in a reader's snapshot, unless the reader had finished it.
 //!
-//! Finished splits are remembered by id: an enumerator may list its directory again and again, and after a restore.
+//! Finished splits are remembered by id: an enumerator may list its directory again and again, and after a restore. Where
+//! it remembers by itself what it has found, they may be forgotten ([`SplitTracker::forget_finished`]).
 //!
 //! Non-goals: discovering, positions' meaning, fairness (readers ask when they want more).
 
@@ -244,6 +245,11 @@ impl<S: Clone, P: Clone> SplitTracker<S, P> {
                 id: id.clone(),
             }),
         }
+    }
+
+    /// Forgets the splits that were read to their end: right where the enumerator never finds a split again.
+    pub fn forget_finished(&mut self) {
+        self.finished.clear();
     }
 
     /// Splits that no reader has, in the order in which they will go out.

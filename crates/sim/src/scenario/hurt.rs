@@ -10,7 +10,7 @@ use rivermark_runtime::{
     Cx, Flow, Lists, NodeBody, OpenCx, Operator, OperatorEvent, OperatorFactory, Program, RowCursor,
     SlotWaker, SourceDriver, SourceEnumerator, SourceFactory, SourcePoll,
 };
-use rivermark_types::{Barrier, ErrorKind, Failure, InputId, Millis, Result, Timestamp, Uid};
+use rivermark_types::{Barrier, CheckpointId, ErrorKind, Failure, InputId, Millis, Result, Timestamp, Uid};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -296,9 +296,9 @@ impl SourceDriver for HurtDriver {
         self.inner.on_event(event, cx)
     }
 
-    fn snapshot_lists(&mut self) -> Result<Lists> {
+    fn snapshot_lists(&mut self, checkpoint: CheckpointId) -> Result<Lists> {
         self.blows.strike()?;
-        self.inner.snapshot_lists()
+        self.inner.snapshot_lists(checkpoint)
     }
 
     fn place(&self, row: Option<usize>) -> String {

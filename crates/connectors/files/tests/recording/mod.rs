@@ -1,8 +1,8 @@
 //! A world whose file operations are noted down, and whose disk can be full.
 
 use rivermark_env::{
-    BoxFuture, DirEntry, Env, FileMeta, FileReader, FileWriter, Files, LocalBoxFuture, Platform, SlotStart,
-    TaskHandle,
+    BoxFuture, DirEntry, Env, FileMeta, FileReader, FileWriter, Files, LocalBoxFuture, Net, Platform,
+    SlotStart, TaskHandle,
 };
 use rivermark_types::{Millis, Timestamp};
 use std::io;
@@ -105,6 +105,9 @@ impl Platform for Recorded {
     }
     fn files(&self) -> &Arc<dyn Files> {
         &self.files
+    }
+    fn net(&self) -> &Arc<dyn Net> {
+        self.env.net()
     }
 }
 
