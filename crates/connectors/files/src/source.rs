@@ -196,10 +196,10 @@ impl FileEnumerator {
         let mut entries = self.files.list(path).await.map_err(file_failure)?;
         entries.sort();
         let watching = self.look_every.is_some();
-        let visible = |name: &str| !name.starts_with(['.', '_']) && !(watching && is_temporary(name));
+        let left_alone = |name: &str| name.starts_with(['.', '_']) || watching && is_temporary(name);
         let files = entries
             .into_iter()
-            .filter(|entry| !entry.is_dir && visible(&entry.name));
+            .filter(|entry| !entry.is_dir && !left_alone(&entry.name));
         Ok(files.map(|entry| (path.join(&entry.name), entry.len)).collect())
     }
 
