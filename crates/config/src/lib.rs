@@ -24,6 +24,7 @@ pub use error::ConfigError;
 pub use keys::{Key, Kind, describe, keys};
 pub use origin::Origin;
 pub use settings::{
-    CheckpointConfig, EngineConfig, Mode, PipelineConfig, RecoveryConfig, RestartConfig, Retention, Settings,
+    BadRecordsConfig, CheckpointConfig, EngineConfig, Mode, OnBadRecord, PipelineConfig, RecoveryConfig,
+    RestartConfig, Retention, Settings,
 };
 pub use value::Value;

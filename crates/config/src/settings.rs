@@ -24,6 +24,8 @@ pub struct Settings {
     pub restart: RestartConfig,
     /// What the job starts from.
     pub recovery: RecoveryConfig,
+    /// What becomes of records that cannot be processed.
+    pub bad_records: BadRecordsConfig,
     /// Sizes inside the engine.
     pub engine: EngineConfig,
     /// Keys of Flink's that were set and have no meaning here yet, with their origins; to be listed once.
@@ -145,6 +147,28 @@ pub struct RecoveryConfig {
     pub ignore_unclaimed_state: bool,
 }
 
+/// What becomes of a record that cannot be processed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnBadRecord {
+    /// The job fails.
+    Fail,
+    /// It is counted and passed over.
+    Skip,
+    /// It goes to the dead letters.
+    DeadLetter,
+}
+
+/// What becomes of records that cannot be processed, where the job's code says nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadRecordsConfig {
+    /// Of those that a source cannot decode.
+    pub undecodable: OnBadRecord,
+    /// Of rows that an operator fails at three times; never skipped.
+    pub failing_row: OnBadRecord,
+    /// The directory of the dead letters that no stream takes.
+    pub dead_letters_dir: String,
+}
+
 /// Sizes inside the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineConfig {
@@ -185,6 +209,11 @@ fn read_all(r: &mut Reader<'_>) -> Settings {
         recovery: RecoveryConfig {
             path: r.text("execution.state-recovery.path"),
             ignore_unclaimed_state: r.bool("execution.state-recovery.ignore-unclaimed-state"),
+        },
+        bad_records: BadRecordsConfig {
+            undecodable: on_bad_record(r.choice("rivermark.source.on-undecodable")),
+            failing_row: on_bad_record(r.choice("rivermark.operator.on-failing-row")),
+            dead_letters_dir: r.text("rivermark.dead-letters.dir").unwrap_or_default(),
         },
         engine: EngineConfig {
             batch_rows: r.count("rivermark.batch.max-rows") as usize,
@@ -286,6 +315,14 @@ fn restart(r: &mut Reader<'_>, checkpointing: bool) -> RestartConfig {
         Some("exponential-delay" | "exponentialdelay") => exponential,
         None if checkpointing => exponential,
         _ => RestartConfig::None,
+    }
+}
+
+fn on_bad_record(choice: Option<&str>) -> OnBadRecord {
+    match choice {
+        Some("skip") => OnBadRecord::Skip,
+        Some("dead-letter") => OnBadRecord::DeadLetter,
+        _ => OnBadRecord::Fail,
     }
 }
 

@@ -24,7 +24,8 @@ pub use memory::{
 };
 pub use sink::{Sink, TwoPhaseSink};
 pub use source::{
-    Found, Peek, ReadPoll, ReadRows, ReaderCx, Source, Split, SplitEnumerator, SplitIndex, SplitReader,
+    BadRecord, Found, Peek, ReadPoll, ReadRows, ReaderCx, Source, Split, SplitEnumerator, SplitIndex,
+    SplitReader, Undecodable,
 };
 pub use source_node::SourceNode;
 pub use source_task::SourceTask;

@@ -46,12 +46,38 @@ pub trait Source: Send + Sync + 'static {
         false
     }
 
+    /// What becomes of records that cannot be decoded, if the source itself says so; else the job's setting counts.
+    fn undecodable(&self) -> Option<Undecodable> {
+        None
+    }
+
     /// A look at the first row of a split: how far its unread rows hold the watermark back. Rows of a split need not be in
     /// order; the watermark strategy's disorder is taken off. What cannot be read is [`Peek::Unknown`], not an error: the
     /// reader will say it better.
     fn peek(&self, _env: &Env, _split: &Self::Split) -> impl Future<Output = Result<Peek<Self::Row>>> + Send {
         async { Ok(Peek::Unknown) }
     }
+}
+
+/// What becomes of records that a source cannot decode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Undecodable {
+    /// The first one fails the job, with the place where it stands.
+    #[default]
+    Fail,
+    /// They are counted and passed over. The count may be too high after a restart: what is read again counts again.
+    Skip,
+    /// They are counted, and go to the dead letters: with an exactly-once sink each of them once, also after a restart.
+    DeadLetter,
+}
+
+/// A record that cannot be decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadRecord {
+    /// What is wrong with it, where it stands, and what to do: the error if the job is to fail.
+    pub error: String,
+    /// The record as it was read.
+    pub bytes: Vec<u8>,
 }
 
 /// What a look at the beginning of a split showed.
@@ -123,8 +149,9 @@ pub trait SplitReader: 'static {
     fn assign(&mut self, index: SplitIndex, split: Self::Split, position: u64) -> Result<()>;
 
     /// Puts at most `max_rows` rows (at least 1) of one split into `out`, which is empty when it is called. Not called while
-    /// the reader holds no split. Fails with the place of the row where one cannot be read; rows put into `out` before it
-    /// in the same call are lost, so a reader hands these out first and fails in the next call.
+    /// the reader holds no split. A record that cannot be decoded goes into `out` too ([`ReadRows::push_undecodable`]), and
+    /// reading goes on behind it. Fails where nothing more can be read; rows put into `out` before it in the same call are
+    /// lost, so a reader hands these out first and fails in the next call.
     fn next(&mut self, max_rows: usize, out: &mut ReadRows<Self::Row>) -> Result<ReadPoll>;
 
     /// A checkpoint is decided that has this split read up to this position: it may be acknowledged upstream, nobody will
@@ -151,6 +178,18 @@ pub struct ReadRows<T> {
     values: Vec<T>,
     positions: Positions,
     resume: u64,
+    undecodable: Vec<BadRead>,
+}
+
+/// A record among the rows that could not be decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BadRead {
+    pub(crate) record: BadRecord,
+    pub(crate) position: u64,
+    /// How many rows of the read stand before it.
+    pub(crate) rows_before: usize,
+    /// Where to resume in order to read it again; `None` if it is the first of the read.
+    pub(crate) resume_before: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,6 +205,7 @@ impl<T> Default for ReadRows<T> {
             values: Vec::new(),
             positions: Positions::From(0),
             resume: 0,
+            undecodable: Vec::new(),
         }
     }
 }
@@ -190,6 +230,20 @@ impl<T> ReadRows<T> {
         self.resume = resume;
     }
 
+    /// Notes a record at `position` that cannot be decoded; a reader that resumes at `resume` goes on behind it. What becomes
+    /// of it is not the reader's matter.
+    #[cold]
+    pub fn push_undecodable(&mut self, record: BadRecord, position: u64, resume: u64) {
+        let resume_before = (!self.is_empty()).then_some(self.resume);
+        self.undecodable.push(BadRead {
+            record,
+            position,
+            rows_before: self.values.len(),
+            resume_before,
+        });
+        self.resume = resume;
+    }
+
     /// Appends the rows that stand at `first`, `first + 1` and so on. Only into an empty `ReadRows`.
     pub fn fill_consecutive(&mut self, first: u64, rows: impl Iterator<Item = T>) {
         debug_assert!(self.values.is_empty());
@@ -198,14 +252,29 @@ impl<T> ReadRows<T> {
         self.resume = first + self.values.len() as u64;
     }
 
-    /// How many rows there are.
+    /// How many records there are, those that could not be decoded among them.
     pub fn len(&self) -> usize {
-        self.values.len()
+        self.values.len() + self.undecodable.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
+        self.len() == 0
+    }
+
+    /// The records that could not be decoded.
+    pub fn undecodable(&self) -> impl Iterator<Item = &BadRecord> {
+        self.undecodable.iter().map(|bad| &bad.record)
+    }
+
+    pub(crate) fn take_undecodable(&mut self) -> Vec<BadRead> {
+        std::mem::take(&mut self.undecodable)
+    }
+
+    /// Forgets what was read from a record on.
+    pub(crate) fn cut_before(&mut self, bad: &BadRead) {
+        self.values.truncate(bad.rows_before);
+        self.resume = bad.resume_before.unwrap_or(self.resume);
     }
 
     /// The rows.
@@ -234,6 +303,7 @@ impl<T> ReadRows<T> {
     /// Forgets all rows and positions.
     pub fn clear(&mut self) {
         self.values.clear();
+        self.undecodable.clear();
         match &mut self.positions {
             Positions::Each(positions) => positions.clear(),
             from => *from = Positions::Each(Vec::new()),

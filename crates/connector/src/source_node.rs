@@ -1,6 +1,6 @@
 //! A source as the graph holds it: makes drivers and enumerators for every attempt.
 
-use crate::source::{Peek, Source, SplitEnumerator};
+use crate::source::{Peek, Source, SplitEnumerator, Undecodable};
 use crate::source_task::{ROWS_PER_WATERMARK, SourceOptions, SourceTask};
 use crate::watermark::WatermarkStrategy;
 use rivermark_env::{BoxFuture, Env};
@@ -14,6 +14,17 @@ use std::time::Duration;
 pub struct SourceNode<S: Source> {
     source: Arc<S>,
     options: SourceOptions<S::Row>,
+    undecodable: Option<Undecodable>,
+}
+
+impl<S: Source> Clone for SourceNode<S> {
+    fn clone(&self) -> Self {
+        SourceNode {
+            source: self.source.clone(),
+            options: self.options.clone(),
+            undecodable: self.undecodable,
+        }
+    }
 }
 
 impl<S: Source> SourceNode<S> {
@@ -21,12 +32,14 @@ impl<S: Source> SourceNode<S> {
     pub fn new(source: S, strategy: WatermarkStrategy<S::Row>) -> SourceNode<S> {
         let watermark_interval = Duration::from_millis(200);
         SourceNode {
+            undecodable: source.undecodable(),
             source: Arc::new(source),
             options: SourceOptions {
                 strategy,
                 rows_per_second: None,
                 watermark_interval,
                 watermark_rows: ROWS_PER_WATERMARK,
+                undecodable: Undecodable::default(),
             },
         }
     }
@@ -50,6 +63,24 @@ impl<S: Source> SourceNode<S> {
         self
     }
 
+    /// What becomes of records that cannot be decoded, whatever the job's setting is.
+    pub fn on_undecodable(mut self, what: Undecodable) -> SourceNode<S> {
+        self.undecodable = Some(what);
+        self
+    }
+
+    /// What becomes of records that cannot be decoded, if the source says so.
+    pub fn undecodable(&self) -> Option<Undecodable> {
+        self.undecodable
+    }
+
+    /// The same source with this settled.
+    pub fn settled(&self, undecodable: Undecodable) -> SourceNode<S> {
+        let mut settled = self.clone();
+        settled.options.undecodable = undecodable;
+        settled
+    }
+
     /// The source's name for people.
     pub fn name(&self) -> String {
         self.source.name()
@@ -60,7 +91,10 @@ impl<S: Source> SourceFactory for SourceNode<S> {
     fn driver(&self) -> Result<Box<dyn SourceDriver>> {
         Ok(Box::new(SourceTask::new(
             self.source.clone(),
-            self.options.clone(),
+            SourceOptions {
+                undecodable: self.undecodable.unwrap_or(self.options.undecodable),
+                ..self.options.clone()
+            },
         )))
     }
 

@@ -6,9 +6,9 @@
 //! Non-goals: it does not know how rows are read, nor who reads which split.
 
 use crate::pace::Pace;
-use crate::source::{ReadPoll, ReadRows, ReaderCx, Source, SplitIndex, SplitReader};
+use crate::source::{BadRead, ReadPoll, ReadRows, ReaderCx, Source, SplitIndex, SplitReader, Undecodable};
 use crate::watermark::WatermarkStrategy;
-use rivermark_data::Typed;
+use rivermark_data::{DeadLetter, Typed};
 use rivermark_runtime::source::SPLITS;
 use rivermark_runtime::{
     Cx, Lists, OpenCx, OperatorEvent, OperatorReport, Reporter, SourceAssignment, SourceDriver, SourcePoll,
@@ -29,6 +29,7 @@ pub(crate) struct SourceOptions<T> {
     pub(crate) rows_per_second: Option<u64>,
     pub(crate) watermark_interval: Duration,
     pub(crate) watermark_rows: usize,
+    pub(crate) undecodable: Undecodable,
 }
 
 impl<T> Clone for SourceOptions<T> {
@@ -38,6 +39,7 @@ impl<T> Clone for SourceOptions<T> {
             rows_per_second: self.rows_per_second,
             watermark_interval: self.watermark_interval,
             watermark_rows: self.watermark_rows,
+            undecodable: self.undecodable,
         }
     }
 }
@@ -65,6 +67,10 @@ pub struct SourceTask<S: Source> {
     emitted: usize,
     /// Which split the rows in `rows` are of.
     read_from: Option<String>,
+    /// What dead letters say they come from.
+    operator: String,
+    /// A record that fails the job, once the rows before it are emitted.
+    bad_record: Option<Failure>,
 }
 
 /// A split that is being read.
@@ -111,6 +117,8 @@ impl<S: Source> SourceTask<S> {
             rows: ReadRows::default(),
             emitted: 0,
             read_from: None,
+            operator: String::new(),
+            bad_record: None,
         }
     }
 
@@ -183,6 +191,9 @@ impl<S: Source> SourceTask<S> {
 
     /// Reads and emits, with at most this many rows.
     fn read(&mut self, max_rows: usize, cx: &mut Cx<'_>) -> Result<ReadPoll> {
+        if let Some(failure) = self.bad_record.take() {
+            return Err(failure);
+        }
         let mut rows = std::mem::take(&mut self.rows);
         rows.clear();
         let poll = self.reader()?.next(max_rows.max(1), &mut rows)?;
@@ -190,6 +201,10 @@ impl<S: Source> SourceTask<S> {
             ReadPoll::Pending => {}
             ReadPoll::Done(index) => self.finish(index),
             ReadPoll::Rows(index) => {
+                let bad = rows.take_undecodable();
+                if !bad.is_empty() {
+                    self.on_undecodable(index, &mut rows, bad, cx)?;
+                }
                 let held = self.held.iter_mut().find(|split| split.index == index);
                 let held =
                     held.ok_or_else(|| Failure::bug("a reader gave rows of a split that it does not hold"))?;
@@ -210,6 +225,47 @@ impl<S: Source> SourceTask<S> {
         }
         self.rows = rows;
         Ok(poll)
+    }
+
+    /// Does with records that cannot be decoded what the user wants.
+    #[cold]
+    fn on_undecodable(
+        &mut self,
+        index: SplitIndex,
+        rows: &mut ReadRows<S::Row>,
+        bad: Vec<BadRead>,
+        cx: &mut Cx<'_>,
+    ) -> Result<()> {
+        match (self.options.undecodable, bad.first()) {
+            (_, None) => {}
+            (Undecodable::Fail, Some(first)) => {
+                let failure = Failure::data(first.record.error.clone());
+                if first.rows_before == 0 {
+                    return Err(failure);
+                }
+                rows.cut_before(first);
+                self.bad_record = Some(failure);
+            }
+            (Undecodable::Skip, _) => cx.count_undecodable(bad.len()),
+            (Undecodable::DeadLetter, _) => {
+                cx.count_undecodable(bad.len());
+                let held = self.held.iter().find(|split| split.index == index);
+                let split = held.map(|held| held.name.clone());
+                let letter = |bad: BadRead| {
+                    let (record, hex) = DeadLetter::texts(&bad.record.bytes);
+                    DeadLetter {
+                        operator: self.operator.clone(),
+                        split: split.clone(),
+                        position: Some(bad.position),
+                        error: bad.record.error,
+                        record,
+                        hex,
+                    }
+                };
+                cx.emit_dead_letters(bad.into_iter().map(letter).collect());
+            }
+        }
+        Ok(())
     }
 
     /// Tells downstream how far event time has come, if it is time to. Tells whether it did.
@@ -268,6 +324,11 @@ impl<S: Source> SourceDriver for SourceTask<S> {
         }
         self.watermark.told_at = now;
         self.reporter = Some(cx.reporter());
+        let info = cx.info();
+        self.operator = info
+            .uid
+            .as_ref()
+            .map_or(info.name.clone(), |uid| uid.as_str().to_owned());
         let (env, info, waker) = (cx.env().clone(), cx.info().clone(), cx.waker());
         self.reader = Some(self.source.reader(ReaderCx { env, info, waker })?);
         Ok(())

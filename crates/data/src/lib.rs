@@ -2,10 +2,11 @@
 //!
 //! Layout: [`record`] (what may be a record or a key), [`batch`] (many records, erased once), [`element`] (a batch or a
 //! mark), [`codec`] (bytes for the wire, rows for a snapshot), [`edge`] (all that moving a batch between subtasks needs),
-//! [`router`] (which channel a record takes). Non-goals: no operator, no state, no queue.
+//! [`router`] (which channel a record takes), [`dead_letter`] (a record that was given up). Non-goals: no operator, no state, no queue.
 
 pub mod batch;
 pub mod codec;
+pub mod dead_letter;
 pub mod edge;
 pub mod element;
 pub mod record;
@@ -13,6 +14,7 @@ pub mod router;
 
 pub use batch::{Batch, Rows, Typed};
 pub use codec::{PostcardCodec, RowCodec, WireCodec};
+pub use dead_letter::DeadLetter;
 pub use edge::{EdgeType, Emit, Scatter, TypedEdge};
 pub use element::{Activity, Element};
 pub use record::{Data, Key};

@@ -5,7 +5,7 @@ use crate::sources::SourceCoordination;
 use rivermark_protocol::graph::{Graph, NodeRole};
 use rivermark_protocol::plan::Plan;
 use rivermark_runtime::deploy::Deployed;
-use rivermark_runtime::{OperatorEvent, TaskCommand, TaskEvent};
+use rivermark_runtime::{FailedRow, OperatorEvent, TaskCommand, TaskEvent};
 use rivermark_types::{Attempt, Barrier, CheckpointId, Failure, NodeId, SubtaskId, VertexId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -40,7 +40,23 @@ pub(crate) struct RunningAttempt {
 /// Why an attempt is over.
 pub(crate) struct AttemptFailure {
     pub(crate) place: String,
+    /// The operator, if it was one.
+    pub(crate) node: Option<NodeId>,
+    /// The row it was at work on, if it ran carefully.
+    pub(crate) row: Option<FailedRow>,
     pub(crate) failure: Failure,
+}
+
+impl AttemptFailure {
+    /// A failure of something that is no operator.
+    pub(crate) fn at(place: impl Into<String>, failure: Failure) -> AttemptFailure {
+        AttemptFailure {
+            place: place.into(),
+            node: None,
+            row: None,
+            failure,
+        }
+    }
 }
 
 /// The subtasks of a plan.

@@ -13,7 +13,7 @@ use rivermark_env::{Env, TaskHandle};
 use rivermark_protocol::coordinator::{CheckpointCoordinator, CkEvent, DecisionOutcome, RequestId};
 use rivermark_protocol::graph::NodeRole;
 use rivermark_protocol::plan::Plan;
-use rivermark_protocol::restart::{IllegalMove, JobFailure, JobLifecycle, JobState, Verdict};
+use rivermark_protocol::restart::{self, IllegalMove, JobFailure, JobLifecycle, JobState, Verdict};
 use rivermark_runtime::metrics::JobCounters;
 use rivermark_runtime::source::{Discovery, SourceEnumerator};
 use rivermark_runtime::{Program, TaskEvent};
@@ -68,6 +68,8 @@ pub(crate) struct Master {
     pub(crate) decided_here: Option<CheckpointId>,
     pub(crate) coordinator: CheckpointCoordinator,
     pub(crate) lifecycle: JobLifecycle,
+    /// By digest: the last error of rows that failed.
+    pub(crate) row_errors: BTreeMap<u64, String>,
     pub(crate) snapshots: SnapshotHandle,
     pub(crate) writer: Option<TaskHandle>,
     pub(crate) cleaner: Cleaner,
@@ -166,7 +168,7 @@ impl Master {
         let Some(from) = self.decided_here.or(self.start_from) else {
             return Err(failed);
         };
-        let AttemptFailure { place, failure } = failed;
+        let AttemptFailure { place, failure, .. } = failed;
         let sinks = self
             .program
             .graph
@@ -192,22 +194,35 @@ impl Master {
                 self.moved(|lifecycle| lifecycle.taken_down().map(drop));
                 Ok(())
             }
-            Err(failure) => Err(AttemptFailure { place, failure }),
+            Err(failure) => Err(AttemptFailure::at(place, failure)),
         }
     }
 
     /// What follows from a failure: when to restart, or the failure that ends the job.
-    fn on_failure(&mut self, AttemptFailure { place, failure }: AttemptFailure) -> Result<Millis> {
+    fn on_failure(&mut self, failed: AttemptFailure) -> Result<Millis> {
+        let AttemptFailure {
+            place,
+            node,
+            row,
+            failure,
+        } = failed;
         let now = self.env.now();
         let random = self.env.random_u64();
         let verdict = self.lifecycle.failed(&JobFailure {
             kind: failure.kind,
             place,
-            node: None,
-            row: None,
+            node,
+            row: row.as_ref().map(|row| restart::FailedRow {
+                digest: row.digest,
+                may_be_given_up: row.may_be_given_up,
+            }),
             now,
             random,
         });
+        // Kept for the dead letter, should the row be given up.
+        if let Some(row) = row {
+            self.row_errors.insert(row.digest, failure.to_string());
+        }
         self.moved(|lifecycle| lifecycle.taken_down().map(drop));
         self.stats
             .send_modify(|stats| stats.last_failure = Some(failure.to_string()));
@@ -243,10 +258,7 @@ impl Master {
         let mut attempt = match self.deploy().await {
             Ok(attempt) => attempt,
             Err(failure) => {
-                return Over::Failed(AttemptFailure {
-                    place: "start".into(),
-                    failure,
-                });
+                return Over::Failed(AttemptFailure::at("start", failure));
             }
         };
         let over = loop {
@@ -269,10 +281,7 @@ impl Master {
             self.on_idle_event(event);
         }
         match (self.fatal.take(), over) {
-            (Some(failure), Over::Failed(_)) => Over::Failed(AttemptFailure {
-                place: "checkpoints".into(),
-                failure,
-            }),
+            (Some(failure), Over::Failed(_)) => Over::Failed(AttemptFailure::at("checkpoints", failure)),
             (None, Over::Failed(failed)) if failed.failure.kind == ErrorKind::Damaged => {
                 let failure = self.overtaken().await.unwrap_or(failed.failure);
                 Over::Failed(AttemptFailure { failure, ..failed })
@@ -371,10 +380,8 @@ impl Master {
                 if number == attempt.number
                     && let Err(failure) = self.on_discovered(attempt, node, enumerator, discovery)
                 {
-                    return Some(Over::Failed(AttemptFailure {
-                        place: format!("enumerator {node}"),
-                        failure,
-                    }));
+                    let place = format!("enumerator {node}");
+                    return Some(Over::Failed(AttemptFailure::at(place, failure)));
                 }
             }
             Event::Report(report) => self.on_part(Some(attempt), report),
@@ -387,10 +394,7 @@ impl Master {
             }
         }
         if let Some(failure) = self.fatal.take() {
-            return Some(Over::Failed(AttemptFailure {
-                place: "checkpoints".into(),
-                failure,
-            }));
+            return Some(Over::Failed(AttemptFailure::at("checkpoints", failure)));
         }
         if self.cancel {
             return Some(Over::Done(JobEnd::Cancelled(self.coordinator.latest())));
@@ -417,8 +421,19 @@ impl Master {
                     return Some(enumerating(failure));
                 }
             }
-            TaskEvent::Failed { place, failure, .. } => {
-                return Some(Over::Failed(AttemptFailure { place, failure }));
+            TaskEvent::Failed {
+                place,
+                node,
+                row,
+                failure,
+                ..
+            } => {
+                return Some(Over::Failed(AttemptFailure {
+                    place,
+                    node,
+                    row,
+                    failure,
+                }));
             }
             TaskEvent::Ended { subtask } => {
                 if attempt.ended(subtask)
@@ -474,8 +489,5 @@ impl Master {
 }
 
 fn enumerating(failure: Failure) -> Over {
-    Over::Failed(AttemptFailure {
-        place: "enumerators".into(),
-        failure,
-    })
+    Over::Failed(AttemptFailure::at("enumerators", failure))
 }

@@ -72,6 +72,7 @@ impl Master {
             snapshots: self.snapshots.clone(),
             events: events_sender,
             counters: self.counters.clone(),
+            careful: self.careful(),
             seams: self.spec.seams.clone(),
         };
         let deployed = deployment.start()?;
@@ -83,6 +84,21 @@ impl Master {
             events,
             sources,
         ))
+    }
+
+    /// The operators to run carefully, and the rows to give up, each with its last error.
+    fn careful(&mut self) -> BTreeMap<NodeId, BTreeMap<u64, String>> {
+        let plan = self.lifecycle.careful();
+        if plan.is_empty() {
+            self.row_errors.clear();
+        }
+        let why = |digest: u64| {
+            let error = self.row_errors.get(&digest).cloned().unwrap_or_default();
+            (digest, error)
+        };
+        plan.into_iter()
+            .map(|(node, rows)| (node, rows.into_iter().map(why).collect()))
+            .collect()
     }
 
     /// The checkpoint the next attempt starts from: the newest decided in this process, else what the user chose.

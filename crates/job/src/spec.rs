@@ -112,6 +112,7 @@ pub async fn start(env: &Env, mut spec: JobSpec) -> Result<JobHandle> {
         decided_here: None,
         coordinator: CheckpointCoordinator::new(spec.checkpoints.clone(), completed),
         lifecycle: JobLifecycle::new(spec.restarts.clone()),
+        row_errors: BTreeMap::new(),
         snapshots,
         writer: Some(writer),
         cleaner: Cleaner::start(env, &spec.storage),

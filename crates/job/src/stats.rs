@@ -1,9 +1,9 @@
 //! What a job tells about itself while it runs.
 
-use rivermark_runtime::metrics::JobCounters;
+use rivermark_runtime::metrics::{JobCounters, SubtaskCounters};
 use rivermark_types::{Attempt, CheckpointId, Generation, SnapshotKind, Timestamp};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A decided checkpoint, for people.
@@ -57,10 +57,24 @@ impl JobStats {
 
     /// Rows dropped as late by all operators.
     pub fn late(&self) -> u64 {
+        self.sum_all(|subtask| &subtask.late)
+    }
+
+    /// Records that sources passed over because they could not be decoded; those read again count again.
+    pub fn undecodable(&self) -> u64 {
+        self.sum_all(|subtask| &subtask.undecodable)
+    }
+
+    /// Records that went to the dead letters; those given up again after a restart count again.
+    pub fn dead_letters(&self) -> u64 {
+        self.sum_all(|subtask| &subtask.dead_letters)
+    }
+
+    fn sum_all(&self, counter: impl Fn(&SubtaskCounters) -> &AtomicU64) -> u64 {
         self.counters
             .subtasks
             .values()
-            .map(|subtask| subtask.late.load(Ordering::Relaxed))
+            .map(|subtask| counter(subtask).load(Ordering::Relaxed))
             .sum()
     }
 
@@ -88,7 +102,7 @@ impl JobStats {
             .sum()
     }
 
-    fn sum_sources(&self, count: impl Fn(&rivermark_runtime::metrics::SubtaskCounters) -> u64) -> u64 {
+    fn sum_sources(&self, count: impl Fn(&SubtaskCounters) -> u64) -> u64 {
         let sources = self
             .counters
             .sources

@@ -4,6 +4,7 @@
 
 use crate::announce::{Announcement, Announcer};
 use crate::console::Console;
+use crate::dead_letters;
 use crate::launch::{job_spec, program_settings, stream_env, without_effect};
 use crate::log;
 use crate::options::{EngineOptions, NoOptions, parse, resume_line};
@@ -175,6 +176,7 @@ impl Entry {
                 )))
             })
             .map_err(one)?;
+        dead_letters::attach(&env, &graph, &config).map_err(all)?;
         let program = graph.build().map_err(one)?;
         let settings = program_settings(config, &program).map_err(all)?;
         if self.engine.explain_graph {

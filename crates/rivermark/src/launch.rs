@@ -23,7 +23,7 @@ use std::time::Duration;
 const NAME: &str = "pipeline.name";
 
 /// What a job is called that keeps nothing and was given no name.
-const UNNAMED: &str = "job";
+pub(crate) const UNNAMED: &str = "job";
 
 /// The interval that sources have unless their own says otherwise.
 const WATERMARK_INTERVAL: Duration = Duration::from_millis(200);
@@ -33,15 +33,11 @@ const WALK_ROWS: usize = 1024;
 
 /// An environment for a job's code to build on: what is configured is its default, what the code says counts.
 pub(crate) fn stream_env(config: &Config) -> Result<StreamEnv, Vec<ConfigError>> {
-    let mut provisional = config.clone();
-    // The code may still give the name.
-    if config.get(NAME).is_none() {
-        provisional.set(NAME, UNNAMED);
-    }
     let Settings {
         pipeline, checkpoint, ..
-    } = provisional.resolve()?;
+    } = provisional(config)?;
     let env = StreamEnv::new();
+    crate::dead_letters::configure(&env, config)?;
     env.set_parallelism(pipeline.parallelism);
     if let Some(groups) = pipeline.max_parallelism {
         env.set_max_parallelism(groups);
@@ -53,6 +49,15 @@ pub(crate) fn stream_env(config: &Config) -> Result<StreamEnv, Vec<ConfigError>>
         env.set_mode(GuaranteeMode::AtLeastOnce);
     }
     Ok(env)
+}
+
+/// The settings of a job that may still give itself a name.
+pub(crate) fn provisional(config: &Config) -> Result<Settings, Vec<ConfigError>> {
+    let mut provisional = config.clone();
+    if config.get(NAME).is_none() {
+        provisional.set(NAME, UNNAMED);
+    }
+    provisional.resolve()
 }
 
 /// The settings of a job whose graph is built: the name that it gave itself counts.

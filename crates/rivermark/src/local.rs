@@ -11,8 +11,9 @@
 //! # Ok::<(), Failure>(())
 //! ```
 
+use crate::dead_letters;
 use crate::launch::{job_spec, program_settings};
-use rivermark_config::Config;
+use rivermark_config::{Config, ConfigError};
 use rivermark_data::Data;
 use rivermark_env::RealEnv;
 use rivermark_job::{JobControl, JobEnd, JobHandle, StartOptions};
@@ -55,21 +56,20 @@ pub trait Embedded {
     }
 }
 
+fn joined(errors: Vec<ConfigError>) -> Failure {
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    Failure::invalid(lines.join("\n"))
+}
+
 impl Embedded for StreamEnv {
     fn start_with(&self, config: Config) -> Result<LocalJob> {
-        let program = self.build()?;
-        let settings = program_settings(config, &program).map_err(|errors| {
-            Failure::invalid(
-                errors
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join("\n"),
-            )
-        })?;
         let world = RealEnv::start()
             .map_err(|error| Failure::external("the I/O threads cannot be started").caused_by(error))?;
         let env = world.env();
+        dead_letters::configure(self, &config).map_err(joined)?;
+        dead_letters::attach(&env, self, &config).map_err(joined)?;
+        let program = self.build()?;
+        let settings = program_settings(config, &program).map_err(joined)?;
         let handle = world.block_on(async {
             let spec = job_spec(
                 &env,

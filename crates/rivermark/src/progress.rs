@@ -174,6 +174,7 @@ impl Snapshot<'_> {
                 span(*age)
             ));
         }
+        parts.extend(bad_records(self.stats));
         if self.stats.restarts > 0 {
             parts.push(format!("restarts {}", self.stats.restarts));
         }
@@ -192,6 +193,9 @@ pub(crate) fn summary(stats: &JobStats, elapsed: Duration) -> String {
         count(stats.records_out()),
         count(stats.late())
     );
+    for bad in bad_records(stats) {
+        text += &format!(", {bad}");
+    }
     if stats.decided > 0 {
         text += &format!(", {}", counted(stats.decided, "checkpoint"));
     }
@@ -199,6 +203,17 @@ pub(crate) fn summary(stats: &JobStats, elapsed: Duration) -> String {
         text += &format!(", {}", counted(stats.restarts.into(), "restart"));
     }
     text
+}
+
+/// Records that could not be processed, if there are any.
+fn bad_records(stats: &JobStats) -> Vec<String> {
+    let counts = [
+        (stats.undecodable(), "undecodable"),
+        (stats.dead_letters(), "dead letters"),
+    ];
+    let some = counts.into_iter().filter(|(records, _)| *records > 0);
+    some.map(|(records, what)| format!("{} {what}", count(records)))
+        .collect()
 }
 
 fn restart_line(stats: &JobStats) -> String {

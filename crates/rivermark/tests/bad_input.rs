@@ -158,8 +158,9 @@ fn user_code_that_fails_is_named_by_operator_stage_and_record() {
     let place = Place::new();
     place.write("readings.csv", readings().as_bytes());
     let position = readings().find("s6,13\n").unwrap();
-    let at = format!("error: check readings (stage 2)/0 at readings.csv, position {position}: ");
-    let thrice = "failed 3 times without a checkpoint in between";
+    let row = "row {\"sensor\":\"s6\",\"value\":13}: ";
+    let at = format!("error: check readings (stage 2)/0 at readings.csv, position {position}, {row}");
+    let thrice = "failed 3 times at this row";
     for (fault, parts) in [
         (
             "panic",
@@ -171,7 +172,7 @@ fn user_code_that_fails_is_named_by_operator_stage_and_record() {
             [
                 "error: process/0 at channel 0 from files readings.csv -> check readings/0",
                 "row 14 of this attempt",
-                ": sensor s6 counts backwards",
+                &format!("{row}sensor s6 counts backwards"),
                 thrice,
             ],
         ),

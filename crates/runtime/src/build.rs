@@ -1,5 +1,6 @@
 //! A task as data, and how it is built on its slot's thread: state fetched, operators made and opened, chain wired.
 
+use crate::careful::Care;
 use crate::chain::{Body, Chain, ChainNode, Slice, Target};
 use crate::channel::Sender;
 use crate::gate::{Gate, InputChannel};
@@ -44,6 +45,8 @@ pub struct NodePlan {
     pub targets: Vec<Vec<Target>>,
     /// The side outputs that the graph takes from it.
     pub side_outputs: TakenOutputs,
+    /// How rows that it fails at are treated.
+    pub care: Care,
     /// Its share of the restored lists.
     pub lists: Lists,
     /// Its watermark at the checkpoint.
@@ -173,7 +176,8 @@ impl NodePlan {
             self.watermark,
             sides,
             waker,
-        ))
+        )
+        .with_care(&self.care))
     }
 
     fn backend(&self, seed: u64, restored: RestoredState) -> Option<KeyedBackend> {

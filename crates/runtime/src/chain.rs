@@ -6,6 +6,7 @@
 
 mod wake;
 
+use crate::careful::{Care, Careful, FailedRow};
 use crate::cursor::{HeldRows, RowCursor};
 use crate::messages::OperatorEvent;
 use crate::metrics::SubtaskCounters;
@@ -59,6 +60,10 @@ pub struct ChainNode {
     /// When it wants to be called without input.
     wake_at: Option<Timestamp>,
     holds_marks: bool,
+    /// The port that records given up leave by.
+    dead_letters: Option<u8>,
+    /// Set while it runs carefully.
+    careful: Option<Box<Careful>>,
     /// Nanoseconds a row costs here, averaged; 0 before the first.
     row_cost_ns: u64,
 }
@@ -134,6 +139,8 @@ impl ChainNode {
         let wake_at = operator.and_then(|operator| operator.wake_at());
         let holds_marks = operator.is_some_and(|operator| operator.holds_marks());
         ChainNode {
+            dead_letters: None,
+            careful: None,
             info,
             body,
             backend,
@@ -146,6 +153,13 @@ impl ChainNode {
             holds_marks,
             row_cost_ns: 0,
         }
+    }
+
+    /// The same operator, treated with this care.
+    pub(crate) fn with_care(mut self, care: &Care) -> ChainNode {
+        self.dead_letters = care.dead_letters;
+        self.careful = Careful::new(care, &self.info);
+        self
     }
 
     /// Whether it passes watermarks and status on by itself.
@@ -233,6 +247,16 @@ impl Chain {
             Some(node) => node.info.name.clone(),
             None => "an empty chain".to_owned(),
         }
+    }
+
+    /// The operator at work or last at work, and the row it was on, if it ran carefully.
+    pub fn failed_at(&self) -> (Option<NodeId>, Option<FailedRow>) {
+        let node = self.nodes.get(self.at);
+        let careful = node.and_then(|node| node.careful.as_ref());
+        (
+            node.map(|node| node.info.node),
+            careful.and_then(|careful| careful.failed_row()),
+        )
     }
 
     /// Where the rows under way came from, if the root is a source that did not fail itself (its own errors say where). For
@@ -383,6 +407,9 @@ impl Chain {
         if let (Work::Watermark(watermark), false) = (&*work, node.holds_marks) {
             node.watermark = node.watermark.max(*watermark);
         }
+        if let Some(careful) = &mut node.careful {
+            careful.look_away();
+        }
         let mut cx = Cx {
             env: &self.env,
             out: &mut self.emitted,
@@ -400,7 +427,11 @@ impl Chain {
         let flow = match work {
             Work::Rows(input, held) => {
                 let before = crate::cursor::AnyRows::remaining(held);
-                let flow = operator.on_batch(*input, &mut RowCursor::new(held, slice), &mut cx);
+                let flow = operator.on_batch(
+                    *input,
+                    &mut RowCursor::new(held, slice, node.careful.as_deref_mut()),
+                    &mut cx,
+                );
                 let left = crate::cursor::AnyRows::remaining(held);
                 taken = before - left;
                 match flow {
@@ -417,6 +448,8 @@ impl Chain {
         };
         let flow = flow?;
         node.sides.flush(&mut self.emitted);
+        let dead = node.careful.as_mut().and_then(|careful| careful.take_dead());
+        self.emitted.extend(dead.map(Output::DeadLetters));
         node.learn_cost(taken, self.env.cost_ns().saturating_sub(started));
         Ok(flow)
     }
@@ -473,6 +506,12 @@ impl Chain {
         for output in emitted.drain(..) {
             match output {
                 Output::Rows(port, batch) => self.route_rows(at, port, batch)?,
+                Output::DeadLetters(batch) => {
+                    SubtaskCounters::add(&self.counters.dead_letters, batch.len());
+                    if let Some(port) = self.nodes[at].dead_letters {
+                        self.route_rows(at, port, batch)?;
+                    }
+                }
                 Output::Watermark(watermark) => {
                     self.nodes[at].watermark = self.nodes[at].watermark.max(watermark);
                     self.forward(at, &Work::Watermark(watermark))?;
@@ -549,6 +588,10 @@ impl Chain {
                 continue;
             }
             self.at = at;
+            if matches!(event, OperatorEvent::Committed(_)) {
+                let careful = &mut self.nodes[at].careful;
+                careful.take_if(|careful| !careful.checkpoint_decided());
+            }
             if matches!(self.nodes[at].body, Body::Source(_)) {
                 self.with_source(usize::MAX, |driver, cx| driver.on_event(event, cx))?;
                 continue;

@@ -1,5 +1,6 @@
 //! A batch on its way through one operator. The cursor *is* the position: what is left in it counts as in flight.
 
+use crate::careful::Careful;
 use rivermark_data::{Batch, Data, Typed};
 use rivermark_types::{Failure, Timestamp};
 use std::any::Any;
@@ -9,6 +10,7 @@ use std::vec;
 pub struct RowCursor<'a> {
     rows: &'a mut dyn AnyRows,
     slice: usize,
+    careful: Option<&'a mut Careful>,
 }
 
 /// The rows behind a cursor: still erased, or opened by the operator's first call.
@@ -31,8 +33,12 @@ pub(crate) trait OpenRows: Any {
 }
 
 impl<'a> RowCursor<'a> {
-    pub(crate) fn new(rows: &'a mut dyn AnyRows, slice: usize) -> RowCursor<'a> {
-        RowCursor { rows, slice }
+    pub(crate) fn new(
+        rows: &'a mut dyn AnyRows,
+        slice: usize,
+        careful: Option<&'a mut Careful>,
+    ) -> RowCursor<'a> {
+        RowCursor { rows, slice, careful }
     }
 
     /// How many rows are left in the whole batch.
@@ -51,7 +57,10 @@ impl<'a> RowCursor<'a> {
             .opened()
             .and_then(|any| any.downcast_mut::<TypedRows<T>>())
             .ok_or_else(|| Failure::bug("an operator took the same batch as two types"))?;
-        rows.slice = slice.min(rows.values.len());
+        rows.limit(slice);
+        if let Some(careful) = &mut self.careful {
+            careful.look(rows);
+        }
         Ok(rows)
     }
 
@@ -125,6 +134,17 @@ impl<T: Data> TypedRows<T> {
     pub fn rest_of_slice(&self) -> &[T] {
         let rest = self.values.as_slice();
         &rest[..self.slice.min(rest.len())]
+    }
+
+    /// Ends the slice after so many rows.
+    pub(crate) fn limit(&mut self, rows: usize) {
+        self.slice = rows.min(self.values.len());
+    }
+
+    /// Drops the next row.
+    pub(crate) fn leave_out(&mut self) {
+        self.values.next();
+        self.times.as_mut().and_then(Iterator::next);
     }
 
     /// The rows not taken yet, whole batch: for look-ahead (prefetch), never for processing.

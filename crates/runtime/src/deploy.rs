@@ -1,6 +1,7 @@
 //! One attempt of a program, started: channels between all subtasks, a thread for each slot.
 
 use crate::build::{NodePlan, OutputPlan, TaskPlan};
+use crate::careful::Care;
 use crate::chain::{Slice, Target};
 use crate::channel::{Credit, Receiver, Sender, channel};
 use crate::gate::InputChannel;
@@ -108,6 +109,8 @@ pub struct Deployment {
     pub events: mpsc::UnboundedSender<TaskEvent>,
     /// The job's counters, which outlive the attempt.
     pub counters: Arc<JobCounters>,
+    /// The operators that run carefully, each with the rows that it is to give up, by digest, and why.
+    pub careful: BTreeMap<NodeId, BTreeMap<u64, String>>,
     /// Wrappers, in tests.
     pub seams: Arc<dyn Seams>,
 }
@@ -321,6 +324,10 @@ impl Deployment {
             keyed: node.keyed,
             targets: self.targets(vertex, id, outgoing),
             side_outputs: taken_outputs(node),
+            care: Care {
+                dead_letters: node.dead_letters,
+                careful: self.careful.get(&id).cloned(),
+            },
             lists: share.map(|share| share.lists.clone()).unwrap_or_default(),
             watermark: share.map_or(Timestamp::MIN, |share| share.watermark),
         })

@@ -1,5 +1,6 @@
 //! What master and slots say to each other.
 
+use crate::careful::FailedRow;
 use rivermark_types::{Barrier, CheckpointId, Failure, NodeId, SubtaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -95,6 +96,10 @@ pub enum TaskEvent {
         subtask: SubtaskId,
         /// The operator, without its subtask: a restart may hand the same row to another one.
         place: String,
+        /// The operator in the graph, if it was one.
+        node: Option<NodeId>,
+        /// The row it was at work on, if it ran carefully.
+        row: Option<FailedRow>,
         /// Why.
         failure: Failure,
     },

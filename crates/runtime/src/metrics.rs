@@ -16,6 +16,10 @@ pub struct SubtaskCounters {
     pub records_out: AtomicU64,
     /// Records behind the watermark that an operator dropped.
     pub late: AtomicU64,
+    /// Records of a source that could not be decoded and were passed over. Those read again after a restart count again.
+    pub undecodable: AtomicU64,
+    /// Records that went to the dead letters. Those given up again after a restart count again.
+    pub dead_letters: AtomicU64,
     /// The watermark, in milliseconds.
     pub watermark: AtomicI64,
     /// Steps in which the task had work but no room downstream.
@@ -30,6 +34,8 @@ impl Default for SubtaskCounters {
             records_in: AtomicU64::new(0),
             records_out: AtomicU64::new(0),
             late: AtomicU64::new(0),
+            undecodable: AtomicU64::new(0),
+            dead_letters: AtomicU64::new(0),
             watermark: AtomicI64::new(i64::MIN),
             backpressured: AtomicU64::new(0),
             longest_freeze_ns: AtomicU64::new(0),

@@ -5,7 +5,7 @@ use crate::messages::{OperatorEvent, OperatorReport, TaskEvent};
 use crate::metrics::SubtaskCounters;
 use crate::side::{OutputTag, SideOutput, SideOutputs};
 use crate::waker::SlotWaker;
-use rivermark_data::{Activity, Batch, Data, Typed};
+use rivermark_data::{Activity, Batch, Data, DeadLetter, Typed};
 use rivermark_env::Env;
 use rivermark_state::KeyedBackend;
 use rivermark_types::{
@@ -144,6 +144,8 @@ impl Reporter {
         let _ = self.events.send(TaskEvent::Failed {
             subtask: self.subtask,
             place: place.into(),
+            node: Some(self.node),
+            row: None,
             failure,
         });
     }
@@ -226,6 +228,7 @@ pub struct Cx<'a> {
 /// Something an operator emitted.
 pub(crate) enum Output {
     Rows(u8, Batch),
+    DeadLetters(Batch),
     Watermark(Timestamp),
     Status(Activity),
 }
@@ -234,7 +237,7 @@ impl Output {
     pub(crate) fn rows(&self) -> usize {
         match self {
             Output::Rows(_, batch) => batch.len(),
-            Output::Watermark(_) | Output::Status(_) => 0,
+            Output::DeadLetters(_) | Output::Watermark(_) | Output::Status(_) => 0,
         }
     }
 }
@@ -269,6 +272,14 @@ impl<'a> Cx<'a> {
         }
     }
 
+    /// Emits records that are given up, on the port for dead letters. If nobody takes these, they are dropped.
+    pub fn emit_dead_letters(&mut self, letters: Vec<DeadLetter>) {
+        if !letters.is_empty() {
+            self.out
+                .push(Output::DeadLetters(Batch::new(Typed::untimed(letters))));
+        }
+    }
+
     /// Emits a watermark (sources, and operators that hold marks: for the others the engine forwards it).
     pub fn emit_watermark(&mut self, watermark: Timestamp) {
         self.out.push(Output::Watermark(watermark));
@@ -283,6 +294,13 @@ impl<'a> Cx<'a> {
     pub fn count_late(&self, rows: usize) {
         if rows > 0 {
             SubtaskCounters::add(&self.counters.late, rows);
+        }
+    }
+
+    /// Counts records that could not be decoded and were passed over (sources only).
+    pub fn count_undecodable(&self, records: usize) {
+        if records > 0 {
+            SubtaskCounters::add(&self.counters.undecodable, records);
         }
     }
 

@@ -63,6 +63,8 @@ impl Slot {
                     self.tell(TaskEvent::Failed {
                         subtask,
                         place,
+                        node: None,
+                        row: None,
                         failure,
                     });
                     seats.push(Seat { subtask, task: None });
@@ -148,11 +150,15 @@ impl Slot {
             Err(panic) => Failure::new(ErrorKind::Bug, format!("panicked: {panic}")),
         };
         let (place, origin) = task.place();
-        let index = seat.subtask.index;
-        let failure = match origin {
-            Some(origin) => failure.at(format!("{place}/{index} at {origin}")),
-            None => failure.at(format!("{place}/{index}")),
-        };
+        let (node, row) = task.failed_at();
+        let mut at = format!("{place}/{}", seat.subtask.index);
+        if let Some(origin) = origin {
+            at += &format!(" at {origin}");
+        }
+        if let Some(row) = &row {
+            at += &format!(", row {}", row.text);
+        }
+        let failure = failure.at(at);
         // What a half-done call left behind may not run on; its destructors may.
         if let Err(panic) = catch_panic(|| seat.task = None) {
             tracing::warn!(%place, panic, "a destructor panicked after the failure");
@@ -160,6 +166,8 @@ impl Slot {
         self.tell(TaskEvent::Failed {
             subtask: seat.subtask,
             place,
+            node,
+            row,
             failure,
         });
         None

@@ -4,6 +4,7 @@
 //! a source; then, in turns, new input and operators that are due by themselves; and beside all of it, the walk over frozen tables. Data move only while there is room
 //! downstream; barriers, events and walks always.
 
+use crate::careful::FailedRow;
 use crate::chain::{Chain, ChainState, NodeSnapshot};
 use crate::gate::{Delivery, Gate};
 use crate::messages::{OperatorEvent, TaskCommand};
@@ -13,7 +14,7 @@ use crate::source::SourcePoll;
 use rivermark_env::Env;
 use rivermark_state::image::ImageSink;
 use rivermark_state::{SnapshotHandle, SubtaskEntry, SubtaskSnapshot, Walk};
-use rivermark_types::{Barrier, CheckpointId, Millis, Result, SnapshotKind};
+use rivermark_types::{Barrier, CheckpointId, Millis, NodeId, Result, SnapshotKind};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -119,6 +120,11 @@ impl Task {
             None => self.chain.origin(),
         };
         (self.chain.place(), origin)
+    }
+
+    /// The operator at work in the graph, and the row it was at work on, if it ran carefully.
+    pub fn failed_at(&self) -> (Option<NodeId>, Option<FailedRow>) {
+        self.chain.failed_at()
     }
 
     /// Something from the master.

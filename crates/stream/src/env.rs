@@ -1,9 +1,9 @@
 //! Where a job begins: sources, and what holds for all of its operators.
 
-use crate::draft::{Draft, SharedDraft};
+use crate::draft::{Draft, SettledSource, SharedDraft};
 use crate::stream::DataStream;
 use rivermark_connector::{
-    CollectionSource, GeneratorSource, Source, SourceNode, WatermarkStrategy, sequence,
+    CollectionSource, GeneratorSource, Source, SourceNode, Undecodable, WatermarkStrategy, sequence,
 };
 use rivermark_data::Data;
 use rivermark_protocol::graph::{GuaranteeMode, NodeRole};
@@ -51,6 +51,20 @@ impl StreamEnv {
         StreamEnv {
             draft: Rc::new(RefCell::new(Draft::new())),
         }
+    }
+
+    pub(crate) fn draft(&self) -> &SharedDraft {
+        &self.draft
+    }
+
+    /// The job's name, if it has one yet.
+    pub fn name(&self) -> Option<JobName> {
+        self.draft.borrow().job.name.clone()
+    }
+
+    /// What checkpoints promise.
+    pub fn mode(&self) -> GuaranteeMode {
+        self.draft.borrow().job.mode
     }
 
     /// Names the job; what it stores belongs to this name.
@@ -105,12 +119,18 @@ impl StreamEnv {
     /// ```
     pub fn from_source_node<S: Source>(&self, node: SourceNode<S>) -> DataStream<S::Row> {
         let name = node.name();
-        let id =
-            self.draft
-                .borrow_mut()
-                .add(NodeRole::Source, name, NodeBody::Source(Arc::new(node)), |node| {
-                    node.output_types = vec![type_name::<S::Row>().to_owned()]
-                });
+        let undecodable = node.undecodable();
+        // Made when the job is built: until then its settings may change.
+        let settled: SettledSource = Rc::new(move |what| NodeBody::Source(Arc::new(node.settled(what))));
+        let mut draft = self.draft.borrow_mut();
+        let id = draft.add(NodeRole::Source, name, settled(Undecodable::default()), |node| {
+            node.output_types = vec![type_name::<S::Row>().to_owned()]
+        });
+        draft.change_node(id, |draft| {
+            draft.undecodable = undecodable;
+            draft.source = Some(settled);
+        });
+        drop(draft);
         DataStream::of_node(&self.draft, id)
     }
 

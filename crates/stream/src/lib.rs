@@ -7,6 +7,7 @@
 
 mod draft;
 mod env;
+mod failures;
 mod keyed;
 mod sink;
 mod stream;
@@ -18,6 +19,7 @@ mod shape_tests;
 mod tests;
 
 pub use env::StreamEnv;
+pub use failures::FailingRow;
 pub use keyed::{ConnectedStreams, KeyedStream};
 pub use sink::StreamSink;
 pub use stream::DataStream;
@@ -25,8 +27,9 @@ pub use window::{WindowedStream, WindowedWithLate};
 
 pub use rivermark_connector::{
     CollectSink, Collected, CollectionSource, DiscardNode, GeneratorSource, PrintSink, SourceNode,
-    WatermarkStrategy, endless_sequence, sequence,
+    Undecodable, WatermarkStrategy, endless_sequence, sequence,
 };
+pub use rivermark_data::DeadLetter;
 pub use rivermark_protocol::graph::GuaranteeMode;
 pub use rivermark_runtime::operators::{
     Aggregate, Fold, KeyedOp, KeyedOp2, KeyedOpenCx, Out, Timed, Timer, TtlOpenCx, Tumbling, Window,

@@ -7,6 +7,7 @@ use crate::instance::{Instance, Turn, side_outputs, targets};
 use crate::output::{Output, Port};
 use crate::subject::Subject;
 use rivermark_env::{Env, ManualClock};
+use rivermark_runtime::Care;
 use rivermark_runtime::build::NodePlan;
 use rivermark_runtime::{
     Lists, NodeBody, OperatorEvent, OperatorReport, SinkPhase, SlotWaker, SubtaskInfo, TaskEvent,
@@ -111,6 +112,7 @@ impl Fleet {
                 keyed: yard.keys.is_keyed(),
                 targets: targets(&yard.ports),
                 side_outputs: side_outputs(&yard.ports),
+                care: Care::default(),
                 lists,
                 watermark,
             };

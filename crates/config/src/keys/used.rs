@@ -251,6 +251,24 @@ pub(super) const KEYS: &[Key] = &[
     key("io.tmp.dirs", List, "/tmp", "folders for scratch files").was(&["taskmanager.tmp.dirs"]),
     // Our own
     key(
+        "rivermark.source.on-undecodable",
+        Choice(&["fail", "skip", "dead-letter"]),
+        "fail",
+        "what becomes of records that a source cannot decode and that says nothing itself",
+    ),
+    key(
+        "rivermark.operator.on-failing-row",
+        Choice(&["fail", "dead-letter"]),
+        "fail",
+        "what becomes of a row that an operator has failed at three times",
+    ),
+    key(
+        "rivermark.dead-letters.dir",
+        Text,
+        "dead-letters",
+        "directory of the dead letters that no stream of the job takes; the job has a folder of its name in it",
+    ),
+    key(
         "rivermark.batch.max-rows",
         Int { min: 1, max: 1 << 20 },
         "4096",

@@ -122,6 +122,9 @@ pub async fn read_split<S: Source>(
         match reader.next(most, &mut out)? {
             ReadPoll::Pending => waker.woken().await,
             ReadPoll::Rows(of) if of == index && out.len() <= most => {
+                if let Some(bad) = out.undecodable().next() {
+                    return Err(Failure::data(bad.error.clone()));
+                }
                 let resume = out.resume();
                 rows.extend(out.take_values().into_iter().map(|row| (row, resume)));
             }

@@ -5,6 +5,7 @@
 use rivermark_connector::conformance::subtask_info;
 use rivermark_data::{Activity, Batch, Data, Element, Emit, Scatter, Typed};
 use rivermark_env::Env;
+use rivermark_runtime::Care;
 use rivermark_runtime::build::NodePlan;
 use rivermark_runtime::chain::{Chain, ChainState, Slice, Target};
 use rivermark_runtime::channel::{Credit, Receiver, channel};
@@ -65,6 +66,7 @@ impl Bench {
             keyed: false,
             side_outputs: Default::default(),
             targets: vec![vec![Target::Outbox(0)]],
+            care: Care::default(),
             lists: lists.unwrap_or_default(),
             watermark: Timestamp::MIN,
         };

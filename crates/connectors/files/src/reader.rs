@@ -168,6 +168,11 @@ impl<F: Decode> SplitReader for FileReader<F> {
                     position,
                     resume,
                 }) => out.push(row, position, resume),
+                Ok(Next::Undecodable {
+                    record,
+                    position,
+                    resume,
+                }) => out.push_undecodable(record, position, resume),
                 Ok(Next::Done) if out.is_empty() => {
                     self.current = None;
                     return Ok(ReadPoll::Done(index));

@@ -2,6 +2,7 @@
 
 use crate::bytes::Beginning;
 use crate::source::FileSplit;
+use rivermark_connector::BadRecord;
 use rivermark_format::decode::without_line_end;
 use rivermark_format::{Decode, DecodeRows, FormatError};
 use rivermark_types::{Failure, Result};
@@ -18,6 +19,15 @@ pub(crate) enum Next<T> {
         /// The offset of its record.
         position: u64,
         /// The offset behind its record.
+        resume: u64,
+    },
+    /// A record that cannot be decoded.
+    Undecodable {
+        /// The record, and what is wrong with it.
+        record: BadRecord,
+        /// The offset of the record.
+        position: u64,
+        /// The offset behind it.
         resume: u64,
     },
     /// The next record is not complete.
@@ -79,7 +89,7 @@ impl<F: Decode> Records<F> {
         self.ended = true;
     }
 
-    /// The next row. After an error the same record comes again.
+    /// The next record. After an error it cannot go on.
     pub(crate) fn next(&mut self) -> Result<Next<F::Row>> {
         loop {
             if self.end.is_some_and(|end| self.offset >= end) && !self.skip_first {
@@ -102,15 +112,28 @@ impl<F: Decode> Records<F> {
             };
             let decoded = decoder.decode(record);
             let position = self.offset;
-            let row = decoded.map_err(|error| self.wrong(error))?;
+            let wrong = match decoded {
+                Ok(row) => {
+                    self.consume(len);
+                    let Some(row) = row else { continue };
+                    return Ok(Next::Row {
+                        row,
+                        position,
+                        resume: self.offset,
+                    });
+                }
+                Err(error) => self.wrong(error),
+            };
+            let bytes = without_line_end(&self.buffer[self.at..self.at + len]).to_vec();
             self.consume(len);
-            if let Some(row) = row {
-                return Ok(Next::Row {
-                    row,
-                    position,
-                    resume: self.offset,
-                });
-            }
+            return Ok(Next::Undecodable {
+                record: BadRecord {
+                    error: wrong.message,
+                    bytes,
+                },
+                position,
+                resume: self.offset,
+            });
         }
     }
 

@@ -5,7 +5,7 @@ use crate::file_failure;
 use crate::reader::FileReader;
 use crate::records::{Next, Records};
 use crate::watch::{Watched, is_temporary};
-use rivermark_connector::{Found, Peek, ReaderCx, Source, SplitEnumerator};
+use rivermark_connector::{Found, Peek, ReaderCx, Source, SplitEnumerator, Undecodable};
 use rivermark_data::Data;
 use rivermark_env::{Env, Files};
 use rivermark_format::{Csv, Decode, JsonLines, Lines};
@@ -30,6 +30,7 @@ pub struct FileSource<F> {
     split_bytes: u64,
     /// How often to look for new files; `None`: once.
     look_every: Option<Duration>,
+    undecodable: Option<Undecodable>,
 }
 
 impl<T: Data> FileSource<Csv<T>> {
@@ -67,6 +68,7 @@ impl<F: Decode> FileSource<F> {
             format,
             split_bytes: SPLIT_BYTES,
             look_every: None,
+            undecodable: None,
         }
     }
 
@@ -86,6 +88,21 @@ impl<F: Decode> FileSource<F> {
     /// ```
     pub fn continuously(mut self, interval: Duration) -> FileSource<F> {
         self.look_every = Some(interval.max(Duration::from_millis(1)));
+        self
+    }
+
+    /// What becomes of records that cannot be decoded; without it the job's setting (`rivermark.source.on-undecodable`)
+    /// counts, by which the first one fails the job.
+    ///
+    /// ```
+    /// # use rivermark_files::FileSource;
+    /// # use rivermark_connector::Undecodable;
+    /// # use rivermark_format::JsonLines;
+    /// let orders: FileSource<JsonLines<(u64, String)>> =
+    ///     FileSource::json("orders/").on_undecodable(Undecodable::Skip);
+    /// ```
+    pub fn on_undecodable(mut self, what: Undecodable) -> FileSource<F> {
+        self.undecodable = Some(what);
         self
     }
 
@@ -133,6 +150,10 @@ impl<F: Decode> Source for FileSource<F> {
         }
     }
 
+    fn undecodable(&self) -> Option<Undecodable> {
+        self.undecodable
+    }
+
     fn reader(&self, cx: ReaderCx) -> Result<FileReader<F>> {
         Ok(FileReader::new(self.format.clone(), cx))
     }
@@ -160,6 +181,7 @@ impl<F: Decode> FileSource<F> {
         loop {
             match records.next()? {
                 Next::Row { row, .. } => return Ok(Peek::First(row)),
+                Next::Undecodable { .. } => {}
                 Next::Done => return Ok(Peek::Empty),
                 Next::NeedsBytes => match bytes.next().await? {
                     Some(more) => records.push(&more),

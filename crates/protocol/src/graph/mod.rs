@@ -119,6 +119,9 @@ pub struct Node {
     pub output_types: Vec<String>,
     /// The side outputs that somebody takes: the tag's name, and its port.
     pub side_outputs: BTreeMap<String, u8>,
+    /// The port that records given up leave by, if it gives up any.
+    #[serde(default)]
+    pub dead_letters: Option<u8>,
 }
 
 impl Node {
@@ -143,6 +146,7 @@ impl Node {
             chaining: Chaining::Allowed,
             output_types,
             side_outputs: BTreeMap::new(),
+            dead_letters: None,
         }
     }
 }

@@ -114,7 +114,7 @@ impl<Op: Operator> Stand<Op> {
     fn rows<T: Data>(&mut self, input: u8, rows: Typed<T>) -> Result<()> {
         let mut held = HeldRows::Erased(Batch::new(rows));
         let slice = self.slice;
-        self.call(|op, cx| op.on_batch(InputId(input), &mut RowCursor::new(&mut held, slice), cx))?;
+        self.call(|op, cx| op.on_batch(InputId(input), &mut RowCursor::new(&mut held, slice, None), cx))?;
         assert_eq!(held.remaining(), 0);
         Ok(())
     }
