@@ -196,7 +196,7 @@ impl KeyedBackend {
         Ok(TtlAggregatingState::new(TtlValueState(value), aggregate))
     }
 
-    /// Declares event-time timers.
+    /// Declares timers.
     pub fn timers<K: Key>(&mut self, name: &str) -> Result<Timers<K>, StateError> {
         let declared = self.declare(name, StateKind::Timers)?;
         let mut timers = TimerQueue::new(declared.origin, self.keys());

@@ -19,7 +19,7 @@ pub enum StateKind {
     Reducing,
     /// An accumulator a key.
     Aggregating,
-    /// Event-time timers; the namespace is the time bucket, the value the key's times in it.
+    /// Timers; the namespace is the time bucket, the value the key's times in it.
     Timers,
     /// One accumulator a key and window; the namespace is the window's end.
     Windows,

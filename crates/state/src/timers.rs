@@ -291,6 +291,17 @@ impl<K: KeyType> TimerQueue<K> {
         }
     }
 
+    /// The time of the first timer, or of one deleted before it.
+    fn next_time(&mut self) -> Option<i64> {
+        loop {
+            let (start, _) = self.buckets.iter().find(|(_, bucket)| bucket.timers > 0)?;
+            match self.agenda_of(*start).due.peek() {
+                Some(Reverse(due)) => return Some(due.time),
+                None => self.agenda = None,
+            }
+        }
+    }
+
     fn agenda_of(&mut self, start: i64) -> &mut Agenda<K> {
         let current = self.agenda.take().filter(|agenda| agenda.bucket == start);
         let agenda = current.unwrap_or_else(|| {
@@ -345,7 +356,7 @@ impl<K: KeyType> Stored for TimerQueue<K> {
     }
 }
 
-/// Event-time timers of one name. A clone is another handle on the same timers: the operator registers with one, the
+/// Timers of one name, of event time or of processing time, whichever they were declared for. A clone is another handle on the same timers: the operator registers with one, the
 /// task fires with the other. Nothing that it returns is borrowed from it.
 pub struct Timers<K: KeyType>(pub(crate) Option<TaskSide<TimerQueue<K>>>);
 
@@ -370,15 +381,20 @@ impl<K: KeyType> Timers<K> {
         }
     }
 
-    /// Registers a timer; returns false if the key has one at that time already. One at or below the watermark is due at once.
+    /// Registers a timer; returns false if the key has one at that time already. One that is not ahead of the
+    /// watermark (for processing time: of the time it is) is due at once.
     pub fn register(&mut self, key: &Key<K>, time: Timestamp) -> bool {
         self.queue().with(|queue| queue.register(key, time.0))
+    }
+    /// When the first timer is, or one that has been deleted since: not later than the first.
+    pub fn next_time(&self) -> Option<Timestamp> {
+        self.queue().with(TimerQueue::next_time).map(Timestamp)
     }
     /// Deletes a timer; returns false if the key has none at that time.
     pub fn delete(&mut self, key: &Key<K>, time: Timestamp) -> bool {
         self.queue().with(|queue| queue.delete(key, time.0))
     }
-    /// Takes out the first timer, by time and then hash, that is due at a watermark. Between two calls anything may happen:
+    /// Takes out the first timer, by time and then hash, that is due at a watermark or a processing time. Between two calls anything may happen:
     /// a barrier, a new timer, the end of a time slice.
     pub fn next_due(&mut self, watermark: Timestamp) -> Option<(Key<K>, Timestamp)> {
         self.queue()

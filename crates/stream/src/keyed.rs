@@ -100,6 +100,45 @@ where
     /// # env.build().unwrap();
     /// ```
     ///
+    /// Timers go by event time ([`KeyedOpenCx::timers`](rivermark_runtime::operators::KeyedOpenCx::timers)) or by processing
+    /// time ([`KeyedOpenCx::processing_timers`](rivermark_runtime::operators::KeyedOpenCx::processing_timers)):
+    ///
+    /// ```
+    /// # use rivermark_stream::*;
+    /// # use rivermark_types::Result;
+    /// /// Tells of users from whom nothing has come for a minute.
+    /// #[derive(Default)]
+    /// struct Away {
+    ///     until: ValueState<u64, Timestamp>,
+    ///     timers: Timers<u64>,
+    /// }
+    /// impl KeyedOp<u64, u64, u64> for Away {
+    ///     fn open(&mut self, cx: &mut KeyedOpenCx<'_, u64>) -> Result<()> {
+    ///         self.until = cx.value("until")?;
+    ///         self.timers = cx.processing_timers()?;
+    ///         Ok(())
+    ///     }
+    ///     fn row(&mut self, user: &Key<u64>, _: Timed<u64>, out: &mut Out<u64>) -> Result<()> {
+    ///         let until = out.processing_time().plus_ms(60_000);
+    ///         if let Some(earlier) = self.until.get(user) {
+    ///             self.timers.delete(user, *earlier);
+    ///         }
+    ///         self.until.set(user, until);
+    ///         self.timers.register(user, until);
+    ///         Ok(())
+    ///     }
+    ///     fn processing_timer(&mut self, user: &Key<u64>, _: Timer, out: &mut Out<u64>) -> Result<()> {
+    ///         self.until.clear(user);
+    ///         out.emit(user.value);
+    ///         Ok(())
+    ///     }
+    /// }
+    /// # let env = StreamEnv::new();
+    /// # let clicks = env.from_collection(vec![1u64]).uid("clicks");
+    /// clicks.key_by(|user| *user).process(Away::default).uid("away").discard();
+    /// # env.build().unwrap();
+    /// ```
+    ///
     /// State that nobody uses any more goes by itself where it has a time to live, in processing time:
     ///
     /// ```

@@ -1,14 +1,19 @@
-//! Operators that are called without input: at a processing time, or because a task of theirs woke them.
+//! Operators that are called without input: at a processing time, or because a task of theirs woke them; and processing-time
+//! timers.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use rivermark_data::Typed;
 use rivermark_env::Env;
+use rivermark_runtime::operators::{
+    ConnectOperator, KeyedOp, KeyedOp2, KeyedOpenCx, KeyedOperator, Out, Timed, Timer,
+};
 use rivermark_runtime::{Cx, Flow, Lists, OpenCx, Operator, RowCursor, SlotWaker};
+use rivermark_state::{Key, Timers, ValueState};
 use rivermark_testkit::{Event, Order, Subject, verify_operator};
 use rivermark_types::{Barrier, InputId, Result, SnapshotKind, Timestamp};
 use serde_json::json;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -211,4 +216,139 @@ fn an_operator_is_called_when_a_task_of_it_wakes_it() {
 #[should_panic(expected = "it waits, and nothing is left that could wake it")]
 fn without_the_wake_it_is_not_called() {
     there_and_back(false).verify();
+}
+
+/// A key's sum, out when nothing has come for the key for 10 ms.
+#[derive(Default)]
+struct Quiet {
+    /// Sum, and when it is out.
+    open: ValueState<u64, (u64, i64)>,
+    timers: Timers<u64>,
+}
+
+impl Quiet {
+    fn declare(&mut self, cx: &mut KeyedOpenCx<'_, u64>) -> Result<()> {
+        self.open = cx.value("open")?;
+        self.timers = cx.processing_timers()?;
+        Ok(())
+    }
+
+    fn take(&mut self, key: &Key<u64>, n: u64, now: Timestamp) {
+        let (sum, until) = self.open.get(key).copied().unwrap_or_default();
+        self.timers.delete(key, Timestamp(until));
+        let until = now.plus_ms(10);
+        self.open.set(key, (sum + n, until.0));
+        self.timers.register(key, until);
+    }
+
+    fn let_out(&mut self, key: &Key<u64>, at: Timer, out: &mut Out<(u64, u64, i64)>) {
+        let (sum, until) = self.open.get(key).copied().unwrap();
+        assert_eq!(until, at.time.0, "a deleted timer fired");
+        assert!(out.processing_time() >= at.time);
+        self.open.clear(key);
+        out.emit((key.value, sum, at.time.0));
+    }
+}
+
+impl KeyedOp<u64, (u64, u64), (u64, u64, i64)> for Quiet {
+    fn open(&mut self, cx: &mut KeyedOpenCx<'_, u64>) -> Result<()> {
+        self.declare(cx)
+    }
+    fn row(&mut self, key: &Key<u64>, row: Timed<(u64, u64)>, out: &mut Out<(u64, u64, i64)>) -> Result<()> {
+        self.take(key, row.value.1, out.processing_time());
+        Ok(())
+    }
+    fn processing_timer(&mut self, key: &Key<u64>, at: Timer, out: &mut Out<(u64, u64, i64)>) -> Result<()> {
+        self.let_out(key, at, out);
+        Ok(())
+    }
+}
+
+impl KeyedOp2<u64, (u64, u64), u64, (u64, u64, i64)> for Quiet {
+    fn open(&mut self, cx: &mut KeyedOpenCx<'_, u64>) -> Result<()> {
+        self.declare(cx)
+    }
+    fn left(&mut self, key: &Key<u64>, row: Timed<(u64, u64)>, out: &mut Out<(u64, u64, i64)>) -> Result<()> {
+        self.take(key, row.value.1, out.processing_time());
+        Ok(())
+    }
+    fn right(&mut self, key: &Key<u64>, row: Timed<u64>, out: &mut Out<(u64, u64, i64)>) -> Result<()> {
+        self.take(key, 1_000 * (row.value + 1), out.processing_time());
+        Ok(())
+    }
+    fn processing_timer(&mut self, key: &Key<u64>, at: Timer, out: &mut Out<(u64, u64, i64)>) -> Result<()> {
+        self.let_out(key, at, out);
+        Ok(())
+    }
+}
+
+/// When which row comes, and of which key: several at one time, keys that fall silent and come again.
+fn visits() -> Vec<(i64, u64, u64)> {
+    let mut visits: Vec<_> = (0..30u64)
+        .map(|n| ((n * n % 97 + 3 * n) as i64, n * 7 % 4, n))
+        .collect();
+    visits.sort_unstable();
+    visits
+}
+
+/// The same without any engine.
+fn quiet_sums(visits: impl Iterator<Item = (i64, u64, u64)>) -> Vec<(u64, u64, i64)> {
+    let mut open: BTreeMap<u64, (i64, u64)> = BTreeMap::new();
+    let mut sums = vec![];
+    for (time, key, n) in visits {
+        let (last, sum) = open.remove(&key).unwrap_or_default();
+        if time - last >= 10 && sum > 0 {
+            sums.push((key, sum, last + 10));
+        }
+        let so_far = if time - last < 10 { sum } else { 0 };
+        open.insert(key, (time, so_far + n));
+    }
+    sums.extend(open.into_iter().map(|(key, (last, sum))| (key, sum, last + 10)));
+    sums
+}
+
+#[test]
+fn processing_time_timers() {
+    let input = visits()
+        .into_iter()
+        .flat_map(|(time, key, n)| [Event::processing_time(time), Event::row((key, n + 1))]);
+    let expected = quiet_sums(visits().into_iter().map(|(time, key, n)| (time, key, n + 1)));
+    verify_operator(|| Subject::operator(|| KeyedOperator::new(|row: &(u64, u64)| row.0, Quiet::default())))
+        .keyed_by(0, |row: &(u64, u64)| row.0)
+        .input(input)
+        .input([Event::processing_time(10_000)])
+        .expect(Order::Multiset, expected)
+        .expect_state_rows(0)
+        .verify();
+}
+
+#[test]
+fn processing_time_timers_of_connected_streams() {
+    let input = visits().into_iter().flat_map(|(time, key, n)| {
+        let row = match n % 3 {
+            0 => Event::row(key).on(1),
+            _ => Event::row((key, n + 1)),
+        };
+        [Event::processing_time(time), row]
+    });
+    let expected = quiet_sums(visits().into_iter().map(|(time, key, n)| match n % 3 {
+        0 => (time, key, 1_000 * (key + 1)),
+        _ => (time, key, n + 1),
+    }));
+    verify_operator(|| {
+        Subject::operator(|| {
+            ConnectOperator::<u64, (u64, u64), u64, (u64, u64, i64), _, _, _>::new(
+                |row: &(u64, u64)| row.0,
+                |row: &u64| *row,
+                Quiet::default(),
+            )
+        })
+    })
+    .keyed_by(0, |row: &(u64, u64)| row.0)
+    .keyed_by(1, |row: &u64| *row)
+    .input(input)
+    .input([Event::processing_time(10_000)])
+    .expect(Order::Multiset, expected)
+    .expect_state_rows(0)
+    .verify();
 }

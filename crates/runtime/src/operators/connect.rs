@@ -19,8 +19,12 @@ pub trait KeyedOp2<K: KeyType, L: Data, R: Data, O: Data>: 'static {
     fn left(&mut self, key: &Key<K>, row: Timed<L>, out: &mut Out<O>) -> Result<()>;
     /// A row of the second stream.
     fn right(&mut self, key: &Key<K>, row: Timed<R>, out: &mut Out<O>) -> Result<()>;
-    /// A timer of a key is due.
+    /// An event-time timer of a key is due.
     fn timer(&mut self, _key: &Key<K>, _at: Timer, _out: &mut Out<O>) -> Result<()> {
+        Ok(())
+    }
+    /// A processing-time timer of a key is due; see [`super::KeyedOp::processing_timer`].
+    fn processing_timer(&mut self, _key: &Key<K>, _at: Timer, _out: &mut Out<O>) -> Result<()> {
         Ok(())
     }
 }
@@ -81,5 +85,14 @@ where
     fn on_watermark(&mut self, watermark: Timestamp, cx: &mut Cx<'_>) -> Result<Flow> {
         let opened = self.opened.as_mut().ok_or_else(not_open)?;
         opened.fire(watermark, cx, |key, at, out| self.op.timer(key, at, out))
+    }
+
+    fn wake_at(&self) -> Option<Timestamp> {
+        self.opened.as_ref().and_then(Opened::wake_at)
+    }
+
+    fn on_wake(&mut self, cx: &mut Cx<'_>) -> Result<Flow> {
+        let opened = self.opened.as_mut().ok_or_else(not_open)?;
+        opened.fire_processing(cx, |key, at, out| self.op.processing_timer(key, at, out))
     }
 }

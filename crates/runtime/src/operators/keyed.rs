@@ -2,7 +2,6 @@
 //!
 //! State is in `self` (handles from `open`), key and output are arguments: nothing fights the borrow checker. Rows and
 //! timers are handed over in slices, so that a barrier may pass between any two of them.
-//! Non-goals: processing-time timers.
 
 use super::ahead::Ahead;
 use crate::cursor::{RowCursor, TypedRows};
@@ -22,8 +21,13 @@ pub trait KeyedOp<K: KeyType, I: Data, O: Data>: 'static {
     fn open(&mut self, cx: &mut KeyedOpenCx<'_, K>) -> Result<()>;
     /// A row of a key.
     fn row(&mut self, key: &Key<K>, row: Timed<I>, out: &mut Out<O>) -> Result<()>;
-    /// A timer of a key is due.
+    /// An event-time timer of a key is due.
     fn timer(&mut self, _key: &Key<K>, _at: Timer, _out: &mut Out<O>) -> Result<()> {
+        Ok(())
+    }
+    /// A processing-time timer of a key is due ([`KeyedOpenCx::processing_timers`]). What it emits has no event time, unless
+    /// [`Out::emit_at`] gives it one.
+    fn processing_timer(&mut self, _key: &Key<K>, _at: Timer, _out: &mut Out<O>) -> Result<()> {
         Ok(())
     }
 }
@@ -56,7 +60,7 @@ pub(super) fn no_time(what: &str) -> Failure {
 /// A timer that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timer {
-    /// The time it was registered for. The watermark is at or beyond it.
+    /// The time it was registered for. The watermark, or processing time, is at or beyond it.
     pub time: Timestamp,
 }
 
@@ -66,14 +70,16 @@ pub struct Out<O> {
     rows: Typed<O>,
     time: Option<Timestamp>,
     watermark: Timestamp,
+    processing_time: Timestamp,
 }
 
 impl<O> Out<O> {
-    fn new(capacity: usize, watermark: Timestamp) -> Out<O> {
+    fn new(capacity: usize, cx: &Cx<'_>) -> Out<O> {
         Out {
             rows: Typed::untimed(Vec::with_capacity(capacity)),
             time: None,
-            watermark,
+            watermark: cx.watermark(),
+            processing_time: cx.processing_time(),
         }
     }
 
@@ -93,6 +99,12 @@ impl<O> Out<O> {
     pub fn watermark(&self) -> Timestamp {
         self.watermark
     }
+
+    /// The processing time: milliseconds since 1970 (UTC) by this machine's clock. It is read once for a few milliseconds'
+    /// worth of rows or timers, and never goes back while the process lives.
+    pub fn processing_time(&self) -> Timestamp {
+        self.processing_time
+    }
 }
 
 /// What a user's operator opens itself with. Names are what a restore finds state by.
@@ -101,6 +113,7 @@ pub struct KeyedOpenCx<'a, K: KeyType> {
     info: &'a SubtaskInfo,
     sides: &'a mut SideOutputs,
     timers: Option<Timers<K>>,
+    processing_timers: Option<Timers<K>>,
 }
 
 impl<K: KeyType> KeyedOpenCx<'_, K> {
@@ -138,6 +151,18 @@ impl<K: KeyType> KeyedOpenCx<'_, K> {
         self.timers = Some(timers.clone());
         Ok(timers)
     }
+    /// Declares that the operator uses processing-time timers: [`KeyedOp::processing_timer`] is called when the time of one
+    /// is there, whether or not rows come. They are state as others are: those that came due while the job was down fire
+    /// at once when it is back, in the order of their times. They do not keep a bounded job from ending: what is not due
+    /// at its end does not fire, but is in its last checkpoint.
+    pub fn processing_timers(&mut self) -> Result<Timers<K>> {
+        let timers = match self.processing_timers.take() {
+            Some(timers) => timers,
+            None => self.backend.timers("processing-timers")?,
+        };
+        self.processing_timers = Some(timers.clone());
+        Ok(timers)
+    }
     /// Declares a side output; see [`SideOutput`].
     pub fn side_output<T: Data>(&mut self, tag: &OutputTag<T>) -> Result<SideOutput<T>> {
         self.sides.declare(tag, &self.info.name)
@@ -152,6 +177,7 @@ impl<K: KeyType> KeyedOpenCx<'_, K> {
 pub(super) struct Opened<K: KeyType> {
     ahead: Ahead<K>,
     timers: Option<Timers<K>>,
+    processing_timers: Option<Timers<K>>,
     at_hand: AtHand,
     /// A key is looked at once: whether a type can be one shows only in a value.
     is_key_checked: bool,
@@ -169,11 +195,13 @@ impl<K: KeyType> Opened<K> {
             info,
             sides: &mut cx.sides,
             timers: None,
+            processing_timers: None,
         };
         open(&mut user)?;
         Ok(Opened {
             ahead: Ahead::new(user.backend.keys(), user.backend.look_ahead()),
             timers: user.timers,
+            processing_timers: user.processing_timers,
             at_hand: cx.sides.at_hand(),
             is_key_checked: false,
         })
@@ -222,7 +250,7 @@ impl<K: KeyType> Opened<K> {
         let room = cx.room();
         let rows = rows.typed::<I>()?;
         self.check(rows, select)?;
-        let mut out = Out::new(rows.peek().len().min(room), cx.watermark());
+        let mut out = Out::new(rows.peek().len().min(room), cx);
         let mut result = Ok(());
         self.ahead.each_keyed(rows, select, |key, value, time| {
             out.time = time;
@@ -242,33 +270,62 @@ impl<K: KeyType> Opened<K> {
         })
     }
 
-    /// Fires timers that are due. A slice ends after as many timers or rows as there is room for.
+    /// Fires event-time timers that are due. A slice ends after as many timers or rows as there is room for.
     pub(super) fn fire<O: Data>(
         &mut self,
         watermark: Timestamp,
         cx: &mut Cx<'_>,
-        mut each: impl FnMut(&Key<K>, Timer, &mut Out<O>) -> Result<()>,
+        each: impl FnMut(&Key<K>, Timer, &mut Out<O>) -> Result<()>,
     ) -> Result<Flow> {
-        let Some(timers) = &mut self.timers else {
-            return Ok(Flow::Done);
-        };
-        let mut out = Out::new(0, watermark);
-        let mut left = cx.room();
-        let flow = loop {
-            if left == 0 || out.rows.len() + self.at_hand.rows() >= cx.room() {
-                break Flow::More;
-            }
-            let Some((key, time)) = timers.next_due(watermark) else {
-                break Flow::Done;
-            };
-            out.time = Some(time);
-            self.at_hand.set_time(Some(time));
-            each(&key, Timer { time }, &mut out)?;
-            left -= 1;
-        };
-        cx.emit(0, out.rows);
-        Ok(flow)
+        match &mut self.timers {
+            Some(timers) => fire(timers, &self.at_hand, watermark, Some, cx, each),
+            None => Ok(Flow::Done),
+        }
     }
+
+    /// Fires a slice of the processing-time timers that are due; the rest is due at once.
+    pub(super) fn fire_processing<O: Data>(
+        &mut self,
+        cx: &mut Cx<'_>,
+        each: impl FnMut(&Key<K>, Timer, &mut Out<O>) -> Result<()>,
+    ) -> Result<Flow> {
+        if let Some(timers) = &mut self.processing_timers {
+            fire(timers, &self.at_hand, cx.processing_time(), |_| None, cx, each)?;
+        }
+        Ok(Flow::Done)
+    }
+
+    /// When the first processing-time timer is due.
+    pub(super) fn wake_at(&self) -> Option<Timestamp> {
+        self.processing_timers.as_ref().and_then(Timers::next_time)
+    }
+}
+
+/// Fires timers up to `due`; what they emit has the event time that `time_of` gives.
+fn fire<K: KeyType, O: Data>(
+    timers: &mut Timers<K>,
+    at_hand: &AtHand,
+    due: Timestamp,
+    time_of: impl Fn(Timestamp) -> Option<Timestamp>,
+    cx: &mut Cx<'_>,
+    mut each: impl FnMut(&Key<K>, Timer, &mut Out<O>) -> Result<()>,
+) -> Result<Flow> {
+    let mut out = Out::new(0, cx);
+    let mut left = cx.room();
+    let flow = loop {
+        if left == 0 || out.rows.len() + at_hand.rows() >= cx.room() {
+            break Flow::More;
+        }
+        let Some((key, time)) = timers.next_due(due) else {
+            break Flow::Done;
+        };
+        out.time = time_of(time);
+        at_hand.set_time(out.time);
+        each(&key, Timer { time }, &mut out)?;
+        left -= 1;
+    };
+    cx.emit(0, out.rows);
+    Ok(flow)
 }
 
 /// A keyed operator was called before it was opened.
@@ -317,5 +374,14 @@ where
     fn on_watermark(&mut self, watermark: Timestamp, cx: &mut Cx<'_>) -> Result<Flow> {
         let opened = self.opened.as_mut().ok_or_else(not_open)?;
         opened.fire(watermark, cx, |key, at, out| self.op.timer(key, at, out))
+    }
+
+    fn wake_at(&self) -> Option<Timestamp> {
+        self.opened.as_ref().and_then(Opened::wake_at)
+    }
+
+    fn on_wake(&mut self, cx: &mut Cx<'_>) -> Result<Flow> {
+        let opened = self.opened.as_mut().ok_or_else(not_open)?;
+        opened.fire_processing(cx, |key, at, out| self.op.processing_timer(key, at, out))
     }
 }

@@ -6,7 +6,7 @@ use crate::metrics::SubtaskCounters;
 use crate::operator::{Cx, Flow, Lists, OpenCx, Operator, Output, Reporter, SubtaskInfo};
 use crate::waker::SlotWaker;
 use rivermark_data::{Batch, Data, Typed};
-use rivermark_env::{Env, RealEnv};
+use rivermark_env::{Env, ManualClock, RealEnv};
 use rivermark_state::{BackendConfig, Key, KeyedBackend, RestoredState, Timers, ValueState};
 use rivermark_types::{
     Attempt, ErrorKind, Generation, InputId, JobName, MaxParallelism, NodeId, Result, SubtaskId, Timestamp,
@@ -20,6 +20,8 @@ use tokio::sync::mpsc;
 struct Stand<Op> {
     op: Op,
     env: Env,
+    /// Its processing time.
+    clock: ManualClock,
     _real: RealEnv,
     /// Outlives the calls, as in a task: handles refuse to work without it.
     _backend: KeyedBackend,
@@ -51,7 +53,8 @@ fn info() -> SubtaskInfo {
 impl<Op: Operator> Stand<Op> {
     fn new(mut op: Op, room: usize, slice: usize) -> Stand<Op> {
         let real = RealEnv::start().unwrap();
-        let env = real.env();
+        let clock = ManualClock::at(Timestamp(0));
+        let env = real.env().with_manual_clock(clock.clone());
         let info = info();
         let range = info.max_parallelism.range_of(0, 1);
         let config = BackendConfig {
@@ -82,6 +85,7 @@ impl<Op: Operator> Stand<Op> {
         Stand {
             op,
             env,
+            clock,
             _real: real,
             _backend: backend,
             counters: SubtaskCounters::default(),
@@ -469,4 +473,45 @@ fn connected_inputs_share_the_state_of_a_key() {
             ErrorKind::Bug
         );
     }
+}
+
+/// Tells of each timer that its rows ask for.
+#[derive(Default)]
+struct Alarms(Timers<u64>);
+
+impl KeyedOp<u64, i64, i64> for Alarms {
+    fn open(&mut self, cx: &mut KeyedOpenCx<'_, u64>) -> Result<()> {
+        self.0 = cx.processing_timers()?;
+        Ok(())
+    }
+    fn row(&mut self, key: &Key<u64>, row: Timed<i64>, _: &mut Out<i64>) -> Result<()> {
+        self.0.register(key, Timestamp(row.value));
+        Ok(())
+    }
+    fn processing_timer(&mut self, _: &Key<u64>, at: Timer, out: &mut Out<i64>) -> Result<()> {
+        out.emit(at.time.0);
+        Ok(())
+    }
+}
+
+#[test]
+fn overdue_timers_fire_slice_by_slice_in_the_order_of_their_times() {
+    let alarms = KeyedOperator::new(|row: &i64| row.unsigned_abs() % 3, Alarms::default());
+    let mut stand = Stand::new(alarms, 2, 100);
+    assert_eq!(stand.op.wake_at(), None);
+    stand
+        .rows(0, Typed::untimed(vec![700i64, 300, -5, 200, 500, 900]))
+        .unwrap();
+    assert_eq!(stand.op.wake_at(), Some(Timestamp(-5)));
+    stand.clock.set(Timestamp(600));
+    let mut fired = vec![];
+    while stand.op.wake_at().is_some_and(|at| at <= Timestamp(600)) {
+        stand.call(|op, cx| op.on_wake(cx)).unwrap();
+        let slice = stand.taken::<i64>(0);
+        assert!(slice.times.is_none(), "they have no event time");
+        assert!(slice.values.len() <= 2);
+        fired.extend(slice.values);
+    }
+    assert_eq!(fired, [-5, 200, 300, 500]);
+    assert_eq!(stand.op.wake_at(), Some(Timestamp(700)));
 }
