@@ -5,6 +5,7 @@
 //! the graph that all of them write to. What comes out is a `Program`: a graph, and what its nodes and edges are made of.
 //! Non-goals: it runs nothing, and does no I/O.
 
+mod async_stream;
 mod draft;
 mod env;
 mod failures;
@@ -18,6 +19,7 @@ mod shape_tests;
 #[cfg(test)]
 mod tests;
 
+pub use async_stream::AsyncStream;
 pub use env::StreamEnv;
 pub use failures::FailingRow;
 pub use keyed::{ConnectedStreams, KeyedStream};
@@ -32,7 +34,8 @@ pub use rivermark_connector::{
 pub use rivermark_data::DeadLetter;
 pub use rivermark_protocol::graph::GuaranteeMode;
 pub use rivermark_runtime::operators::{
-    Aggregate, Fold, KeyedOp, KeyedOp2, KeyedOpenCx, Out, Timed, Timer, TtlOpenCx, Tumbling, Window,
+    Aggregate, AsyncMode, AsyncRetry, Fold, KeyedOp, KeyedOp2, KeyedOpenCx, Out, Timed, Timer, TtlOpenCx,
+    Tumbling, Window,
 };
 pub use rivermark_runtime::{OutputTag, Program, SideOutput};
 pub use rivermark_state::{

@@ -325,7 +325,7 @@ impl<T: Data, I: Data, P: Pipe<I, Out = T>> DataStream<T, I, P> {
 }
 
 /// An edge that deals out by place, not by key.
-fn plain_edge<T: Data>() -> Arc<dyn EdgeType> {
+pub(crate) fn plain_edge<T: Data>() -> Arc<dyn EdgeType> {
     Arc::new(TypedEdge::<T>::new(batch_rows::<T>()))
 }
 

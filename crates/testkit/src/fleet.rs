@@ -208,7 +208,8 @@ impl Fleet {
         };
         for at in 0..self.instances.len() {
             self.instances[at].give_barrier(Barrier { checkpoint, kind })?;
-            self.settle(at).await?;
+            // Not woken: what comes out up to here belongs before the barrier.
+            self.work_off(at).await?;
             let instance = &mut self.instances[at];
             let snapshot = instance.take_snapshot()?;
             let lists = serde_json::to_string(&snapshot.lists).map_err(|error| error.to_string())?;
@@ -290,7 +291,7 @@ impl Fleet {
         self.decide(last).await?;
         for at in 0..self.instances.len() {
             self.instances[at].give_end()?;
-            self.settle(at).await?;
+            self.work_off(at).await?;
         }
         let left = self.instances.iter().map(Instance::state_rows).sum();
         let mut output = self.take_output()?;
@@ -298,8 +299,18 @@ impl Fleet {
         Ok((output, left))
     }
 
-    /// Calls an instance until it is done with what is before it.
+    /// Calls an instance until it is done with what is before it and is due no more.
     async fn settle(&mut self, at: usize) -> Result<(), String> {
+        loop {
+            self.work_off(at).await?;
+            if !self.instances[at].wake()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Calls an instance until it is done with what is before it.
+    async fn work_off(&mut self, at: usize) -> Result<(), String> {
         let mut vain = 0;
         loop {
             if let Some(point) = self.yard.env.step_point() {
@@ -307,7 +318,6 @@ impl Fleet {
             }
             self.hear_all()?;
             match self.instances[at].turn()? {
-                Turn::Drained if self.instances[at].wake()? => {}
                 Turn::Drained => return Ok(()),
                 Turn::Again => vain = 0,
                 Turn::Waiting if vain < VAIN_WAKES => {

@@ -1,12 +1,13 @@
 //! The operators of the DataStream API: what a stream's methods become.
 //!
-//! Layout: [`fused`] (runs of map, filter and flat_map as one loop), `ahead` (the keys of the next rows), [`keyed`] (what a
+//! Layout: [`async_call`] (calls to the outside), [`fused`] (runs of map, filter and flat_map as one loop), `ahead` (the keys of the next rows), [`keyed`] (what a
 //! user writes behind a `key_by`, and its operator), [`connect`] (the same with two inputs), [`reduce`] (a running value a
 //! key), [`ttl`] (states with a time to live), [`window`] (event-time windows).
 //! All keyed state goes through handles of `KeyedBackend`, so none of them knows of snapshots. Non-goals: sources and
 //! sinks (`connector` has them), and anything about the graph.
 
 mod ahead;
+pub mod async_call;
 pub mod connect;
 pub mod fused;
 pub mod keyed;
@@ -17,6 +18,8 @@ pub mod window;
 #[cfg(test)]
 mod tests;
 
+pub use async_call::AsyncOperator;
+pub use async_call::options::{AsyncMode, AsyncOptions, AsyncRetry};
 pub use connect::{ConnectOperator, KeyedOp2};
 pub use fused::{Filter, FlatMap, FusedOperator, Identity, Map, Pipe, Stage, TryMap};
 pub use keyed::{KeyedOp, KeyedOpenCx, KeyedOperator, Out, Timed, Timer};
