@@ -64,3 +64,45 @@ pub trait FileWriter: Send {
     /// Makes all bytes written so far durable.
     fn sync(&mut self) -> BoxFuture<'_, io::Result<()>>;
 }
+
+/// Creates a directory where it is missing, so that it is there after a loss of power too. Level by level, each synced before the
+/// next: so of what is found only the last name can be one that was created and not synced yet. `NotADirectory` if
+/// something else has the name of one of its levels.
+pub async fn create_dir_durably(files: &dyn Files, path: &Path) -> io::Result<()> {
+    let mut missing = Vec::new();
+    let mut level = path;
+    loop {
+        match files.metadata(level).await? {
+            Some(meta) if meta.is_dir => break,
+            Some(_) => {
+                let what = format!("{} is no directory", level.display());
+                return Err(io::Error::new(io::ErrorKind::NotADirectory, what));
+            }
+            None => missing.push(level),
+        }
+        match parent_of(level) {
+            Some(parent) => level = parent,
+            None => break,
+        }
+    }
+    if let Some(parent) = parent_of(level) {
+        files.sync_dir(parent).await?;
+    }
+    for level in missing.into_iter().rev() {
+        files.create_dir_all(level).await?;
+        if let Some(parent) = parent_of(level) {
+            files.sync_dir(parent).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The directory that holds a path's last name.
+fn parent_of(path: &Path) -> Option<&Path> {
+    let parent = path.parent()?;
+    Some(if parent.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        parent
+    })
+}

@@ -14,7 +14,7 @@ pub mod processing;
 mod real;
 pub mod supervise;
 
-pub use files::{DirEntry, FileMeta, FileReader, FileWriter, Files};
+pub use files::{DirEntry, FileMeta, FileReader, FileWriter, Files, create_dir_durably};
 pub use net::{Connection, Listener, Net, NetReader, NetWriter};
 pub use panics::{catch_panic, tell_caught_panics_as_errors};
 pub use platform::{BoxFuture, LocalBoxFuture, Platform, SlotStart, TaskExit, TaskHandle};

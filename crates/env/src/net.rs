@@ -22,7 +22,8 @@ pub trait Listener: Send {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Connection>>;
 }
 
-/// A connection: two streams of bytes. It is closed when both are dropped.
+/// A connection: two streams of bytes. It is closed when both are dropped: as TCP does it, what this side has not read by then
+/// makes it a reset, which may cost the other side what it has not read.
 pub struct Connection {
     /// What the other side sends.
     pub reader: Box<dyn NetReader>,
@@ -37,7 +38,7 @@ pub trait NetReader: Send {
     fn read(&mut self, max: usize) -> BoxFuture<'_, io::Result<Vec<u8>>>;
 }
 
-/// The bytes to the other side. Dropping it ends the stream.
+/// The bytes to the other side.
 pub trait NetWriter: Send {
     /// Hands all bytes over for sending; waits while there is no room. Part of them may have gone out when it fails.
     fn write(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, io::Result<()>>;

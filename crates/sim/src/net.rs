@@ -1,7 +1,7 @@
 //! The network seam between simulated processes: bytes arrive late and in pieces, connections break with their processes.
 //!
-//! A side that is dropped without having ended its stream in order (its process was killed, or it gave up) either ends it,
-//! or resets it: then what the other side has not read yet is lost, as a TCP reset may do it.
+//! A side that goes without having read everything resets the connection, as TCP does; one that goes without having ended
+//! its stream in order (its process was killed, or it gave up) may: then what the other side has not read yet is lost.
 
 use crate::draw::Draw;
 use crate::executor::{Shared, YieldOnce, locked};
@@ -49,16 +49,17 @@ impl SimNet {
         let backlog = locked(self.shared.network()).listening.get(address).cloned();
         let backlog = backlog.ok_or_else(|| error(ErrorKind::ConnectionRefused, "connect to", address))?;
         let (there, back) = (Direction::new(&self.draw), Direction::new(&self.draw));
-        let side = |from: &Direction, to: &Direction| {
-            let ends = |pipe: &Direction| End {
+        let side = |incoming: &Direction, outgoing: &Direction| {
+            let side = Arc::new(Side {
                 shared: self.shared.clone(),
                 draw: self.draw.clone(),
-                pipe: pipe.clone(),
+                incoming: incoming.clone(),
+                outgoing: outgoing.clone(),
                 address: address.to_owned(),
-            };
+            });
             Connection {
-                reader: Box::new(Reading(ends(from))),
-                writer: Box::new(Writing(ends(to))),
+                reader: Box::new(Reading(side.clone())),
+                writer: Box::new(Writing(side)),
             }
         };
         let mut inside = locked(&backlog);
@@ -161,8 +162,9 @@ struct Direction(Arc<Mutex<Pipe>>);
 struct Pipe {
     bytes: VecDeque<u8>,
     room: usize,
-    /// The writer ended it in order, or is gone.
+    /// Its end has come.
     ended: bool,
+    in_order: bool,
     /// What was under way is lost.
     reset: bool,
     reader_gone: bool,
@@ -176,6 +178,7 @@ impl Direction {
             bytes: VecDeque::new(),
             room: locked(draw).between(ROOM.0, ROOM.1) as usize,
             ended: false,
+            in_order: false,
             reset: false,
             reader_gone: false,
             reading: None,
@@ -193,15 +196,31 @@ impl Direction {
     }
 }
 
-/// What either end of a direction works with.
-struct End {
+/// One side of a connection; it goes with the later of its two halves.
+struct Side {
     shared: Arc<Shared>,
     draw: Arc<Mutex<Draw>>,
-    pipe: Direction,
+    incoming: Direction,
+    outgoing: Direction,
     address: String,
 }
 
-struct Reading(End);
+impl Drop for Side {
+    fn drop(&mut self) {
+        let mut unread = false;
+        self.incoming.change(|pipe| {
+            pipe.reader_gone = true;
+            unread = !pipe.bytes.is_empty();
+        });
+        let resets = unread || locked(&self.draw).coin();
+        self.outgoing.change(|pipe| {
+            pipe.reset |= unread || resets && !pipe.in_order;
+            pipe.ended = true;
+        });
+    }
+}
+
+struct Reading(Arc<Side>);
 
 impl NetReader for Reading {
     fn read(&mut self, max: usize) -> BoxFuture<'_, io::Result<Vec<u8>>> {
@@ -209,7 +228,7 @@ impl NetReader for Reading {
             let end = &self.0;
             latency(&end.shared, &end.draw).await;
             poll_fn(|cx| {
-                let mut pipe = locked(&end.pipe.0);
+                let mut pipe = locked(&end.incoming.0);
                 if pipe.reset {
                     return Poll::Ready(Err(error(ErrorKind::ConnectionReset, "read from", &end.address)));
                 }
@@ -235,13 +254,7 @@ impl NetReader for Reading {
     }
 }
 
-impl Drop for Reading {
-    fn drop(&mut self) {
-        self.0.pipe.change(|pipe| pipe.reader_gone = true);
-    }
-}
-
-struct Writing(End);
+struct Writing(Arc<Side>);
 
 impl NetWriter for Writing {
     fn write(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, io::Result<()>> {
@@ -250,7 +263,7 @@ impl NetWriter for Writing {
             latency(&end.shared, &end.draw).await;
             let mut rest = bytes.as_slice();
             poll_fn(|cx| {
-                let mut pipe = locked(&end.pipe.0);
+                let mut pipe = locked(&end.outgoing.0);
                 if pipe.reader_gone || pipe.reset {
                     return Poll::Ready(Err(error(ErrorKind::BrokenPipe, "write to", &end.address)));
                 }
@@ -276,24 +289,14 @@ impl NetWriter for Writing {
         Box::pin(async move {
             latency(&self.0.shared, &self.0.draw).await;
             let mut broken = false;
-            self.0.pipe.change(|pipe| {
+            self.0.outgoing.change(|pipe| {
                 broken = pipe.reader_gone || pipe.reset;
-                pipe.ended = true;
+                (pipe.ended, pipe.in_order) = (true, true);
             });
             match broken {
                 true => Err(error(ErrorKind::BrokenPipe, "end the stream to", &self.0.address)),
                 false => Ok(()),
             }
         })
-    }
-}
-
-impl Drop for Writing {
-    fn drop(&mut self) {
-        let resets = locked(&self.0.draw).coin();
-        self.0.pipe.change(|pipe| {
-            pipe.reset |= resets && !pipe.ended;
-            pipe.ended = true;
-        });
     }
 }

@@ -3,10 +3,10 @@
 use crate::file_failure;
 use crate::part::{Found, PartOwner, classify};
 use crate::sink::PartFile;
-use rivermark_env::{FileWriter, Files};
+use rivermark_env::{FileWriter, Files, create_dir_durably};
 use rivermark_types::{ErrorKind, Failure, Result};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A directory that belongs to one sink.
@@ -30,11 +30,7 @@ impl PartDirectory {
 
     /// Makes the names in it durable.
     pub(crate) async fn sync(&self) -> Result<()> {
-        self.sync_dir(&self.path).await
-    }
-
-    async fn sync_dir(&self, dir: &Path) -> Result<()> {
-        self.files.sync_dir(dir).await.map_err(file_failure)
+        self.files.sync_dir(&self.path).await.map_err(file_failure)
     }
 
     /// Makes hidden files finished ones, durably; those that are already stay so.
@@ -74,35 +70,15 @@ impl PartDirectory {
         }
     }
 
-    /// Creates the directory where it is missing, so that it is there after a loss of power too. Level by level, each synced
-    /// before the next: so of what is found only the last name can be one that was created and not synced yet.
+    /// Creates the directory where it is missing, so that it is there after a loss of power too.
     pub(crate) async fn ensure(&self) -> Result<()> {
-        let mut missing = Vec::new();
-        let mut level = self.path.as_path();
-        loop {
-            match self.files.metadata(level).await.map_err(file_failure)? {
-                Some(meta) if meta.is_dir => break,
-                Some(_) => {
-                    let what = "is no directory: give the file sink another one";
-                    return Err(Failure::invalid(format!("{} {what}", level.display())));
-                }
-                None => missing.push(level),
+        let created = create_dir_durably(&*self.files, &self.path).await;
+        created.map_err(|error| match error.kind() {
+            io::ErrorKind::NotADirectory => {
+                Failure::invalid(format!("{error}: give the file sink another one"))
             }
-            match parent_of(level) {
-                Some(parent) => level = parent,
-                None => break,
-            }
-        }
-        if let Some(parent) = parent_of(level) {
-            self.sync_dir(parent).await?;
-        }
-        for level in missing.into_iter().rev() {
-            self.files.create_dir_all(level).await.map_err(file_failure)?;
-            if let Some(parent) = parent_of(level) {
-                self.sync_dir(parent).await?;
-            }
-        }
-        Ok(())
+            _ => file_failure(error),
+        })
     }
 
     /// Removes the hidden files of earlier writers. Fails if finished files show that the directory is not this run's.
@@ -147,14 +123,4 @@ impl PartDirectory {
             file.display()
         ))
     }
-}
-
-/// The directory that holds a path's last name.
-fn parent_of(path: &Path) -> Option<&Path> {
-    let parent = path.parent()?;
-    Some(if parent.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        parent
-    })
 }

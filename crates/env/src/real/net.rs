@@ -63,7 +63,7 @@ fn connection(stream: TcpStream, address: String) -> io::Result<Connection> {
             address: address.clone(),
         }),
         writer: Box::new(Writing {
-            half: writer,
+            half: Some(writer),
             address,
         }),
     })
@@ -140,22 +140,34 @@ impl NetReader for Reading {
 }
 
 struct Writing {
-    half: OwnedWriteHalf,
+    /// There until it is dropped.
+    half: Option<OwnedWriteHalf>,
     address: String,
 }
 
 impl NetWriter for Writing {
     fn write(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async move {
-            let written = self.half.write_all(&bytes).await;
+            let half = self.half.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+            let written = half.write_all(&bytes).await;
             written.map_err(|error| named("write to", &self.address, error))
         })
     }
 
     fn finish(&mut self) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async move {
-            let ended = self.half.shutdown().await;
+            let half = self.half.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+            let ended = half.shutdown().await;
             ended.map_err(|error| named("end the stream to", &self.address, error))
         })
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        // It would end the stream in order; a connection that is only dropped is closed instead, with its reading half.
+        if let Some(half) = self.half.take() {
+            half.forget();
+        }
     }
 }
