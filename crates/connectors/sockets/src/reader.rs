@@ -2,7 +2,7 @@
 
 use crate::feed::{Feed, FeedOptions, Piece};
 use crate::source::SocketSplit;
-use rivermark_connector::{ReadPoll, ReadRows, ReaderCx, SplitIndex, SplitReader};
+use rivermark_connector::{BadRecord, ReadPoll, ReadRows, ReaderCx, SplitIndex, SplitReader};
 use rivermark_env::TaskHandle;
 use rivermark_format::decode::without_line_end;
 use rivermark_format::{Decode, DecodeRows};
@@ -118,15 +118,18 @@ impl<F: Decode> SplitReader for SocketReader<F> {
                 continue;
             };
             let position = reading.offset;
-            match reading.decoder.decode(without_line_end(&rest[..len])) {
+            let record = without_line_end(&rest[..len]);
+            match reading.decoder.decode(record) {
                 Ok(Some(row)) => out.push(row, position, position + len as u64),
                 Ok(None) => {}
-                // The rows before it go out first; then it comes again.
-                Err(_) if !out.is_empty() => break,
                 Err(error) => {
                     let place = format!("socket {}, byte {position} of the stream", self.address);
                     let advice = "correct what the server sends, or the row type that reads it";
-                    return Err(Failure::new(error.kind(), format!("{place}: {error}: {advice}")));
+                    let bad = BadRecord {
+                        error: format!("{place}: {error}: {advice}"),
+                        bytes: record.to_vec(),
+                    };
+                    out.push_undecodable(bad, position, position + len as u64);
                 }
             }
             reading.at += len;

@@ -2,7 +2,7 @@
 
 use crate::feed::FeedOptions;
 use crate::reader::SocketReader;
-use rivermark_connector::{Found, ReaderCx, Source, SplitEnumerator};
+use rivermark_connector::{Found, ReaderCx, Source, SplitEnumerator, Undecodable};
 use rivermark_data::Data;
 use rivermark_env::Env;
 use rivermark_format::{Decode, JsonLines, Lines};
@@ -34,6 +34,7 @@ pub struct SocketSource<F> {
     format: F,
     options: FeedOptions,
     loss_accepted: bool,
+    undecodable: Option<Undecodable>,
 }
 
 impl SocketSource<Lines> {
@@ -58,6 +59,7 @@ impl<F: Decode> SocketSource<F> {
             format,
             options: FeedOptions::default(),
             loss_accepted: false,
+            undecodable: None,
         }
     }
 
@@ -85,6 +87,13 @@ impl<F: Decode> SocketSource<F> {
     /// has yet.
     pub fn with_journal_roll_bytes(mut self, bytes: u64) -> SocketSource<F> {
         self.options.roll_bytes = bytes.max(1);
+        self
+    }
+
+    /// What becomes of lines that cannot be decoded; without it the job's setting (`rivermark.source.on-undecodable`) counts, by
+    /// which the first one fails the job.
+    pub fn on_undecodable(mut self, what: Undecodable) -> SocketSource<F> {
+        self.undecodable = Some(what);
         self
     }
 
@@ -116,6 +125,10 @@ impl<F: Decode> Source for SocketSource<F> {
 
     fn name(&self) -> String {
         format!("socket {}", self.address)
+    }
+
+    fn undecodable(&self) -> Option<Undecodable> {
+        self.undecodable
     }
 
     fn reader(&self, cx: ReaderCx) -> Result<SocketReader<F>> {

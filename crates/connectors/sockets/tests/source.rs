@@ -43,7 +43,12 @@ impl<F: Decode> Attempt<F> {
             match self.reader.next(most, &mut out)? {
                 ReadPoll::Pending => self.waker.woken().await,
                 ReadPoll::Done(SPLIT) => return Ok(None),
-                ReadPoll::Rows(SPLIT) => return Ok(Some((out.take_values(), out.resume()))),
+                ReadPoll::Rows(SPLIT) => {
+                    if let Some(bad) = out.undecodable().next() {
+                        return Err(Failure::data(bad.error.clone()));
+                    }
+                    return Ok(Some((out.take_values(), out.resume())));
+                }
                 other => panic!("{other:?}"),
             }
         }

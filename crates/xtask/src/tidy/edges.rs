@@ -28,7 +28,12 @@ const TABLE: &[(&str, &[&str])] = &[
     (CONNECTORS, &["rivermark-connector", "rivermark-format"]),
     (
         "rivermark",
-        &["rivermark-stream", "rivermark-job", "rivermark-files"],
+        &[
+            "rivermark-stream",
+            "rivermark-job",
+            "rivermark-files",
+            "rivermark-sockets",
+        ],
     ),
     ("rivermark-cluster", &["rivermark-job", "rivermark-net"]),
     ("rivermark-cli", &["rivermark", "rivermark-cluster"]),
@@ -125,12 +130,14 @@ fn allowed(row: &str) -> BTreeSet<&'static str> {
     let mut open = direct(row).to_vec();
     while let Some(name) = open.pop() {
         if all.insert(name) {
-            // The facade's own connector is the one row that is named by its crate.
-            open.extend(direct(if name == "rivermark-files" {
-                CONNECTORS
-            } else {
-                name
-            }));
+            // The facade's own connectors are the one row that is named by its crates.
+            open.extend(direct(
+                if matches!(name, "rivermark-files" | "rivermark-sockets") {
+                    CONNECTORS
+                } else {
+                    name
+                },
+            ));
         }
     }
     all
