@@ -269,8 +269,10 @@ impl Master {
             bytes: manifest.written.bytes,
             rows: manifest.written.rows,
         };
+        let captured_peak = self.snapshots.peak_bytes() as u64;
         self.stats.send_modify(|stats| {
             stats.decided += 1;
+            stats.captured_peak = captured_peak;
             stats.checkpoints.push(summary);
             if stats.checkpoints.len() > REMEMBERED {
                 stats.checkpoints.remove(0);

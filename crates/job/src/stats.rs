@@ -42,6 +42,8 @@ pub struct JobStats {
     pub checkpoints: Vec<CheckpointSummary>,
     /// Why the last attempt failed.
     pub last_failure: Option<String>,
+    /// The most bytes of captured state that were in memory at once, in this process, up to the newest decided checkpoint.
+    pub captured_peak: u64,
     /// The job's counters.
     pub counters: Arc<JobCounters>,
 }

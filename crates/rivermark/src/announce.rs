@@ -47,6 +47,15 @@ pub enum Announcement {
         /// From trigger to decision.
         millis: u64,
     },
+    /// The most there was in memory at once in this process; behind each decided checkpoint.
+    Peaks {
+        /// Bytes queued in one channel.
+        channel: u64,
+        /// Bytes of one batch.
+        batch: u64,
+        /// Bytes of captured state.
+        captured: u64,
+    },
     /// The job has ended by itself; the last line.
     Ended {
         /// Records read, those read again counted again.
@@ -71,6 +80,11 @@ impl fmt::Display for Announcement {
                 bytes,
                 millis,
             } => write!(f, "decided {checkpoint} {bytes} {millis}"),
+            Announcement::Peaks {
+                channel,
+                batch,
+                captured,
+            } => write!(f, "peaks {channel} {batch} {captured}"),
             Announcement::Ended { read, late } => write!(f, "ended {read} {late}"),
         }
     }
@@ -98,6 +112,11 @@ impl FromStr for Announcement {
                 checkpoint: CheckpointId(id),
                 bytes,
                 millis,
+            },
+            ("peaks", &[channel, batch, captured]) => Announcement::Peaks {
+                channel,
+                batch,
+                captured,
             },
             ("ended", &[read, late]) => Announcement::Ended { read, late },
             _ => return Err(unknown()),
@@ -157,6 +176,12 @@ impl Announcer {
                     bytes: summary.bytes,
                     millis,
                 });
+                let channels = &stats.counters.channels;
+                self.say(Announcement::Peaks {
+                    channel: channels.bytes.get(),
+                    batch: channels.batch_bytes.get(),
+                    captured: stats.captured_peak,
+                });
             }
             told = stats
                 .checkpoints
@@ -207,6 +232,11 @@ mod tests {
                 checkpoint: id,
                 bytes: 4100,
                 millis: 12,
+            },
+            Announcement::Peaks {
+                channel: 4096,
+                batch: 512,
+                captured: 0,
             },
             Announcement::Ended { read: 12, late: 0 },
         ] {

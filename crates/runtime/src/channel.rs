@@ -3,6 +3,7 @@
 //! One producer, one consumer. The bound is a credit in rows and bytes that the producer asks for *before* it produces
 //! ([`Sender::room`]); sending never fails and never blocks, so that marks always pass and one batch may overshoot.
 
+use crate::metrics::HighWater;
 use crate::waker::SlotWaker;
 use rivermark_data::Element;
 use std::collections::VecDeque;
@@ -43,14 +44,38 @@ impl Shared {
     }
 }
 
+/// The most there ever was in any channel of a job.
+#[derive(Debug, Default)]
+pub struct ChannelPeaks {
+    /// Records queued in one channel.
+    pub rows: HighWater,
+    /// Bytes queued in one channel, about.
+    pub bytes: HighWater,
+    /// Bytes of one batch, by which a channel may pass its credit.
+    pub batch_bytes: HighWater,
+}
+
 /// The producer's end.
-pub struct Sender(Arc<Shared>);
+pub struct Sender {
+    shared: Arc<Shared>,
+    peaks: Arc<ChannelPeaks>,
+}
 
 /// The consumer's end.
 pub struct Receiver(Arc<Shared>);
 
 /// A channel between the slots that the wakers belong to.
 pub fn channel(credit: Credit, producer: SlotWaker, consumer: SlotWaker) -> (Sender, Receiver) {
+    watched_channel(credit, producer, consumer, Arc::default())
+}
+
+/// The same; what is in it at most is noted.
+pub fn watched_channel(
+    credit: Credit,
+    producer: SlotWaker,
+    consumer: SlotWaker,
+    peaks: Arc<ChannelPeaks>,
+) -> (Sender, Receiver) {
     let shared = Arc::new(Shared {
         queue: Mutex::default(),
         rows: AtomicUsize::new(0),
@@ -60,34 +85,42 @@ pub fn channel(credit: Credit, producer: SlotWaker, consumer: SlotWaker) -> (Sen
         producer,
         consumer,
     });
-    (Sender(shared.clone()), Receiver(shared))
+    let sender = Sender {
+        shared: shared.clone(),
+        peaks,
+    };
+    (sender, Receiver(shared))
 }
 
 impl Sender {
     /// How many rows may be sent before the credit is used up. On 0 the producer is woken when there is room again.
     pub fn room(&self) -> usize {
-        let room = self.0.room();
+        let room = self.shared.room();
         if room > 0 {
             return room;
         }
-        self.0.starved.store(true, Ordering::SeqCst);
+        self.shared.starved.store(true, Ordering::SeqCst);
         // Looked at again, lest the consumer made room between the look and the flag.
-        self.0.room()
+        self.shared.room()
     }
 
     /// Queues an element, whatever the credit.
     pub fn send(&self, element: Element) {
         if let Element::Batch(batch) = &element {
-            self.0.rows.fetch_add(batch.len(), Ordering::AcqRel);
-            self.0.bytes.fetch_add(batch.bytes(), Ordering::AcqRel);
+            let (rows, bytes) = (batch.len(), batch.bytes());
+            let rows_before = self.shared.rows.fetch_add(rows, Ordering::AcqRel);
+            let bytes_before = self.shared.bytes.fetch_add(bytes, Ordering::AcqRel);
+            self.peaks.rows.reach(rows_before + rows);
+            self.peaks.bytes.reach(bytes_before + bytes);
+            self.peaks.batch_bytes.reach(bytes);
         }
         let was_empty = {
-            let mut queue = self.0.queue();
+            let mut queue = self.shared.queue();
             queue.push_back(element);
             queue.len() == 1
         };
         if was_empty {
-            self.0.consumer.wake();
+            self.shared.consumer.wake();
         }
     }
 }
@@ -126,10 +159,12 @@ mod tests {
 
     #[test]
     fn credit_bounds_rows_and_bytes_and_one_larger_batch_passes_alone() {
-        let (tx, rx) = channel(
+        let peaks = Arc::new(ChannelPeaks::default());
+        let (tx, rx) = watched_channel(
             Credit { rows: 10, bytes: 400 },
             SlotWaker::default(),
             SlotWaker::default(),
+            peaks.clone(),
         );
         assert_eq!(tx.room(), 10);
         tx.send(batch(4));
@@ -143,5 +178,8 @@ mod tests {
         assert_eq!(tx.room(), 10, "credit returns when consumed");
         assert!(matches!(rx.pop(), Some(Element::Watermark(_))));
         assert!(rx.pop().is_none() && rx.is_empty());
+        let [rows, bytes, batch] = [&peaks.rows, &peaks.bytes, &peaks.batch_bytes].map(HighWater::get);
+        assert_eq!((rows, batch), (64, 60 * 8));
+        assert_eq!(bytes, 64 * 8, "the first batch is counted too");
     }
 }

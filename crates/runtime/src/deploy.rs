@@ -3,7 +3,7 @@
 use crate::build::{NodePlan, OutputPlan, TaskPlan};
 use crate::careful::Care;
 use crate::chain::{Slice, Target};
-use crate::channel::{Credit, Receiver, Sender, channel};
+use crate::channel::{Credit, Receiver, Sender, watched_channel};
 use crate::gate::InputChannel;
 use crate::messages::{TaskCommand, TaskEvent};
 use crate::metrics::{JobCounters, SubtaskCounters};
@@ -236,7 +236,12 @@ impl Deployment {
             };
             for from in subtasks(exchange.from) {
                 for to in subtasks(exchange.to).filter(|to| exchange.has_channel(from.index, to.index)) {
-                    let (sender, receiver) = channel(self.limits.credit, waker(from), waker(to));
+                    let (sender, receiver) = watched_channel(
+                        self.limits.credit,
+                        waker(from),
+                        waker(to),
+                        self.counters.channels.clone(),
+                    );
                     wiring
                         .senders
                         .entry((exchange.id, from.index))

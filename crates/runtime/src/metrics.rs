@@ -1,11 +1,30 @@
 //! Counters that slots raise a batch at a time and anybody may read.
 
+use crate::channel::ChannelPeaks;
 use rivermark_protocol::graph::{Graph, NodeRole};
 use rivermark_protocol::plan::Plan;
 use rivermark_types::{NodeId, SubtaskId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+/// The highest level that something has reached.
+#[derive(Debug, Default)]
+pub struct HighWater(AtomicU64);
+
+impl HighWater {
+    /// Something is at this level now.
+    pub fn reach(&self, level: usize) {
+        // Nearly always it is no record, and then nothing is written.
+        if level as u64 > self.0.load(Ordering::Relaxed) {
+            self.0.fetch_max(level as u64, Ordering::Relaxed);
+        }
+    }
+    /// The highest level so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// The counters of one subtask.
 #[derive(Debug)]
@@ -59,6 +78,8 @@ pub struct JobCounters {
     pub sources: Vec<SubtaskId>,
     /// The subtasks that hold a sink.
     pub sinks: Vec<SubtaskId>,
+    /// How full channels have been.
+    pub channels: Arc<ChannelPeaks>,
 }
 
 impl JobCounters {

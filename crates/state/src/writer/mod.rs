@@ -116,6 +116,7 @@ impl SnapshotWriter {
         let room = Arc::new(Room {
             queued: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
             limit: config.memory_limit,
         });
         let actor = actor::Actor::new(env.clone(), blob, config, reports, inbox, room.clone());
@@ -147,6 +148,7 @@ impl SnapshotHandle {
     pub fn chunk(&self, checkpoint: CheckpointId, chunk: ImageChunk) {
         let bytes = chunk.bytes;
         self.room.queued.fetch_add(bytes, Ordering::Relaxed);
+        self.room.note_peak();
         if self.sender.send(Message::Chunk { checkpoint, chunk }).is_err() {
             self.room.queued.fetch_sub(bytes, Ordering::Relaxed);
         }
@@ -172,6 +174,11 @@ impl SnapshotHandle {
         let held = self.room.held.load(Ordering::Relaxed);
         let queued = self.room.queued.load(Ordering::Relaxed);
         held <= self.room.limit && queued <= self.room.limit / 2
+    }
+
+    /// The most bytes of rows and pages that were ever in memory at once.
+    pub fn peak_bytes(&self) -> usize {
+        self.room.peak.load(Ordering::Relaxed)
     }
 
     /// Where the tables put their rows for a checkpoint.
@@ -223,11 +230,17 @@ struct Room {
     queued: AtomicUsize,
     /// Encoded pages that are in memory and not stored yet.
     held: AtomicUsize,
+    /// The most that both ever were together.
+    peak: AtomicUsize,
     /// The memory limit.
     limit: usize,
 }
 
 impl Room {
+    fn note_peak(&self) {
+        let total = self.held().saturating_add(self.queued.load(Ordering::Relaxed));
+        self.peak.fetch_max(total, Ordering::Relaxed);
+    }
     fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
     }

@@ -53,6 +53,7 @@ impl Held {
     fn add(&mut self, bytes: usize) {
         self.bytes += bytes;
         self.room.held.fetch_add(bytes, Ordering::Relaxed);
+        self.room.note_peak();
     }
 }
 
