@@ -154,7 +154,7 @@ impl NodePlan {
         let is_restored = restored.is_some();
         let mut backend = self.backend(seed, restored.unwrap_or_default());
         if let Some(backend) = &backend {
-            backend.set_time(env.wall_clock());
+            backend.set_time(env.processing_time());
         }
         // A user's `open` may panic; that fails the attempt, not the slot.
         let waker = match &self.body {

@@ -627,7 +627,7 @@ impl Chain {
         let nodes = self.nodes.iter_mut();
         let waits = nodes.filter_map(|node| {
             let backend = node.backend.as_mut().filter(|backend| backend.has_ttl())?;
-            let now = self.env.wall_clock();
+            let now = self.env.processing_time();
             backend.set_time(now);
             let wait = backend.sweep(rows)?.0.saturating_sub(now.0);
             Some(Duration::from_millis(wait.max(0).unsigned_abs()))
@@ -679,7 +679,7 @@ impl Chain {
 /// What state expires by during a call of the operator.
 fn set_time(backend: &Option<KeyedBackend>, env: &Env) {
     if let Some(backend) = backend.as_ref().filter(|backend| backend.has_ttl()) {
-        backend.set_time(env.wall_clock());
+        backend.set_time(env.processing_time());
     }
 }
 

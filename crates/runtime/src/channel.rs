@@ -1,7 +1,9 @@
 //! A bounded queue of elements between two subtasks of one process: batches move, nothing is serialised.
 //!
 //! One producer, one consumer. The bound is a credit in rows and bytes that the producer asks for *before* it produces
-//! ([`Sender::room`]); sending never fails and never blocks, so that marks always pass and one batch may overshoot.
+//! ([`Sender::room`]); sending never fails and never blocks, so that marks always pass. What is asked for goes into batches
+//! together with what the producer has begun already, so room for one more batch is kept in reserve: the bytes stay within
+//! the credit, unless one batch is larger than half of it.
 
 use crate::metrics::HighWater;
 use crate::waker::SlotWaker;
@@ -23,6 +25,9 @@ struct Shared {
     queue: Mutex<VecDeque<Element>>,
     rows: AtomicUsize,
     bytes: AtomicUsize,
+    /// The bytes of a row in the newest batch, and of the largest batch.
+    row_bytes: AtomicUsize,
+    batch_bytes: AtomicUsize,
     /// The producer found no room and waits to be woken.
     starved: AtomicBool,
     credit: Credit,
@@ -37,10 +42,28 @@ impl Shared {
     }
 
     fn room(&self) -> usize {
-        if self.bytes.load(Ordering::Acquire) >= self.credit.bytes {
-            return 0;
-        }
-        self.credit.rows.saturating_sub(self.rows.load(Ordering::Acquire))
+        let (rows, bytes) = (
+            self.rows.load(Ordering::Acquire),
+            self.bytes.load(Ordering::Acquire),
+        );
+        let reserve = self
+            .batch_bytes
+            .load(Ordering::Relaxed)
+            .min(self.credit.bytes / 2);
+        let bytes_left = self.credit.bytes.saturating_sub(bytes.saturating_add(reserve));
+        let by_bytes = bytes_left / self.row_bytes.load(Ordering::Relaxed).max(1);
+        // A row that is larger than the credit passes alone.
+        let by_bytes = by_bytes.max(usize::from(rows == 0));
+        self.credit.rows.saturating_sub(rows).min(by_bytes)
+    }
+
+    /// Whether a producer that waits for room had better go on: not for every row that leaves.
+    fn has_enough_room(&self) -> bool {
+        let (rows, bytes) = (
+            self.rows.load(Ordering::Acquire),
+            self.bytes.load(Ordering::Acquire),
+        );
+        rows == 0 || (rows <= self.credit.rows / 2 && bytes <= self.credit.bytes / 2 && self.room() > 0)
     }
 }
 
@@ -80,6 +103,8 @@ pub fn watched_channel(
         queue: Mutex::default(),
         rows: AtomicUsize::new(0),
         bytes: AtomicUsize::new(0),
+        row_bytes: AtomicUsize::new(0),
+        batch_bytes: AtomicUsize::new(0),
         starved: AtomicBool::new(false),
         credit,
         producer,
@@ -108,6 +133,9 @@ impl Sender {
     pub fn send(&self, element: Element) {
         if let Element::Batch(batch) = &element {
             let (rows, bytes) = (batch.len(), batch.bytes());
+            let row_bytes = bytes.checked_div(rows).unwrap_or_default();
+            self.shared.row_bytes.store(row_bytes, Ordering::Relaxed);
+            self.shared.batch_bytes.fetch_max(bytes, Ordering::Relaxed);
             let rows_before = self.shared.rows.fetch_add(rows, Ordering::AcqRel);
             let bytes_before = self.shared.bytes.fetch_add(bytes, Ordering::AcqRel);
             self.peaks.rows.reach(rows_before + rows);
@@ -132,8 +160,7 @@ impl Receiver {
         if let Element::Batch(batch) = &element {
             self.0.rows.fetch_sub(batch.len(), Ordering::AcqRel);
             self.0.bytes.fetch_sub(batch.bytes(), Ordering::AcqRel);
-            let enough = (self.0.credit.rows / 2).max(1);
-            if self.0.starved.load(Ordering::SeqCst) && self.0.room() >= enough {
+            if self.0.starved.load(Ordering::SeqCst) && self.0.has_enough_room() {
                 self.0.starved.store(false, Ordering::SeqCst);
                 self.0.producer.wake();
             }
@@ -178,6 +205,22 @@ mod tests {
         assert_eq!(tx.room(), 10, "credit returns when consumed");
         assert!(matches!(rx.pop(), Some(Element::Watermark(_))));
         assert!(rx.pop().is_none() && rx.is_empty());
+        tx.send(batch(20));
+        assert_eq!(tx.room(), 0, "rows");
+        let (tx, _rx) = channel(
+            Credit {
+                rows: 1_000,
+                bytes: 400,
+            },
+            SlotWaker::default(),
+            SlotWaker::default(),
+        );
+        tx.send(batch(10));
+        assert_eq!(
+            tx.room(),
+            30,
+            "bytes: those that are there, and a batch that may have begun"
+        );
         let [rows, bytes, batch] = [&peaks.rows, &peaks.bytes, &peaks.batch_bytes].map(HighWater::get);
         assert_eq!((rows, batch), (64, 60 * 8));
         assert_eq!(bytes, 64 * 8, "the first batch is counted too");

@@ -99,6 +99,10 @@ impl Fleet {
         let waker = SlotWaker::default();
         let attempt = yard.attempts.get() + 1;
         yard.attempts.set(attempt);
+        if let Some(from) = from {
+            // Before they open: state that has expired by then is not restored.
+            yard.clock.set(from.time);
+        }
         let shares = from.map_or_else(|| Ok(vec![]), |from| from.deal(parallelism as usize))?;
         let mut instances = vec![];
         for index in 0..parallelism {
@@ -125,7 +129,6 @@ impl Fleet {
         }
         let told = from.map_or_else(Vec::new, |from| from.told.clone());
         if let Some(from) = from {
-            yard.clock.set(from.time);
             // As sources do: operators that hold marks have not passed all of them on.
             for instance in &mut instances {
                 told.iter()

@@ -5,6 +5,7 @@
 //!
 //! - [`bench`]: jobs beside loops without any engine
 //! - [`crash`]: a job's process killed again and again
+//! - [`soak`]: a job watched for a long time: memory, files, threads, and what it counts
 //! - [`tidy`]: the rules about the tree that no compiler checks
 //! - [`mod@test`]: every test there is
 //! - [`sim`]: jobs in a simulated world, from seeds
@@ -14,6 +15,7 @@
 mod bench;
 mod crash;
 mod sim;
+mod soak;
 mod test;
 mod tidy;
 
@@ -40,6 +42,8 @@ enum Command {
     CrashTest(crash::Args),
     /// Measures jobs beside loops written by hand without any engine
     Bench(bench::Args),
+    /// Watches a job for a long time, with restarts: nothing may grow, be lost or be doubled
+    Soak(soak::Args),
 }
 
 /// Whether all was well; an error is one line that says what stopped the command.
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
     // This executable is also the job that is killed and the trial that is measured.
     match std::env::args_os().next() {
         Some(name) if name == crash::job::NAME => return crash::job::main(),
+        Some(name) if name == soak::job::NAME => return soak::job::main(),
         Some(name) if name == rivermark_bench::trial::NAME => return rivermark_bench::trial::main(),
         _ => {}
     }
@@ -58,6 +63,7 @@ fn main() -> ExitCode {
         Command::Sim(args) => sim::run(&args),
         Command::CrashTest(args) => crash::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Soak(args) => soak::run(&args),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -10,7 +10,7 @@ pub(crate) mod job;
 mod output;
 mod phase;
 mod place;
-mod process;
+pub(crate) mod process;
 mod round;
 mod tally;
 

@@ -43,7 +43,7 @@ impl fmt::Display for Phase {
 
 /// What a process has told of itself.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     /// Whether it came as far as running.
     pub(super) running: bool,
     /// The checkpoint that it started from.

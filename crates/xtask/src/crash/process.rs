@@ -28,7 +28,7 @@ pub(super) struct Start {
 }
 
 /// A started job. Dropping it kills it.
-pub(super) struct Process {
+pub(crate) struct Process {
     env: Env,
     child: Child,
     pipe: ChildStdout,
@@ -39,7 +39,7 @@ pub(super) struct Process {
 }
 
 /// What came of listening.
-pub(super) enum Heard {
+pub(crate) enum Heard {
     Said(Announcement),
     /// Nothing in time.
     Nothing,
@@ -48,7 +48,7 @@ pub(super) enum Heard {
 }
 
 /// How a process ended by itself.
-pub(super) struct Exit {
+pub(crate) struct Exit {
     pub(super) status: ExitStatus,
     /// What it wrote to standard error.
     pub(super) errors: String,
@@ -57,7 +57,7 @@ pub(super) struct Exit {
 
 impl Exit {
     /// An end that nobody asked for is a failure of the test.
-    pub(super) fn expect_success(&self) -> Result<(), String> {
+    pub(crate) fn expect_success(&self) -> Result<(), String> {
         match self.status.success() {
             true => Ok(()),
             false => Err(format!(
@@ -72,11 +72,8 @@ impl Exit {
 impl Process {
     /// Starts the job where the last start of it left off.
     pub(super) fn start(env: &Env, place: &JobPlace, number: usize, start: Start) -> Result<Process, String> {
-        let errors = place.errors(number);
-        let launch = || -> io::Result<(Child, Option<ChildStdout>)> {
-            let mut child = Command::new(std::env::current_exe()?)
-                .arg0(job::NAME)
-                .args(["--from", "latest", "--quiet", "--announce", "/dev/stdout"])
+        Process::launch(env, job::NAME, place.errors(number), |command| {
+            command
                 .args(["--parallelism", &start.parallelism.to_string()])
                 .args(["--rate", &start.rate.to_string()])
                 .args(["--set", CHECKPOINT_INTERVAL])
@@ -85,7 +82,24 @@ impl Process {
                 .arg("--input")
                 .arg(&place.input)
                 .arg("--output")
-                .arg(place.output())
+                .arg(place.output());
+        })
+    }
+
+    /// Starts this executable under a job's name, where the job's last start left off. What it writes to standard error
+    /// goes to a file.
+    pub(crate) fn launch(
+        env: &Env,
+        name: &str,
+        errors: PathBuf,
+        configure: impl FnOnce(&mut Command),
+    ) -> Result<Process, String> {
+        let launch = || -> io::Result<(Child, Option<ChildStdout>)> {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.arg0(name);
+            command.args(["--from", "latest", "--quiet", "--announce", "/dev/stdout"]);
+            configure(&mut command);
+            let mut child = command
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
                 .stderr(File::create(&errors)?)
@@ -108,7 +122,7 @@ impl Process {
     }
 
     /// The next announcement, if it comes in time.
-    pub(super) fn listen(&mut self, until: Millis) -> Result<Heard, String> {
+    pub(crate) fn listen(&mut self, until: Millis) -> Result<Heard, String> {
         loop {
             if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.unread.drain(..=end).collect();
@@ -158,7 +172,7 @@ impl Process {
     }
 
     /// Kills it hard and hears what it still said. An end of its own before that must have been a good one: `None`.
-    pub(super) fn kill(mut self) -> Result<Option<Progress>, String> {
+    pub(crate) fn kill(mut self) -> Result<Option<Progress>, String> {
         self.child
             .kill()
             .map_err(|error| format!("the job cannot be killed: {error}"))?;
@@ -170,7 +184,7 @@ impl Process {
     }
 
     /// Listens until it ends by itself.
-    pub(super) fn wait(mut self) -> Result<Exit, String> {
+    pub(crate) fn wait(mut self) -> Result<Exit, String> {
         while self.hear()?.is_some() {}
         let status = self.child.wait().map_err(|error| cannot_wait(&error))?;
         let errors = fs::read_to_string(&self.errors);
@@ -179,6 +193,16 @@ impl Process {
             errors: errors.map_err(|error| format!("{}: {error}", self.errors.display()))?,
             progress: self.progress.clone(),
         })
+    }
+
+    /// Its number in the operating system.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to take a last checkpoint and end.
+    pub(crate) fn terminate(&self) -> Result<(), String> {
+        self.signal(Signal::TERM)
     }
 
     /// Stops it in the middle of whatever it does.
