@@ -128,7 +128,7 @@ impl Fleet {
             instances.push(Instance::new(&yard.env, node, yard.ports.clone(), slice, credit));
         }
         let told = from.map_or_else(Vec::new, |from| from.told.clone());
-        if let Some(from) = from {
+        if from.is_some() {
             // As sources do: operators that hold marks have not passed all of them on.
             for instance in &mut instances {
                 told.iter()
