@@ -282,7 +282,7 @@ impl Soak<'_> {
         let is_exact = (0..SPLITS)
             .zip(&tally.splits)
             .all(|(split, found)| SplitTally::of_first(found.count, split) == *found);
-        let mut complaints: Vec<String> = growths.iter().flat_map(|growth| grown(growth)).collect();
+        let mut complaints: Vec<String> = growths.iter().flat_map(grown).collect();
         if self.peaks.channel > CHANNEL_BYTES || self.peaks.channel == 0 {
             complaints.push("a channel passed its credit, or none was seen".to_owned());
         }
