@@ -7,7 +7,7 @@
 //! Non-goal: anything for people (see `progress`).
 
 use rivermark_env::Env;
-use rivermark_job::JobControl;
+use rivermark_job::{JobControl, JobStats};
 use rivermark_protocol::coordinator::CkAction;
 use rivermark_runtime::TaskCommand;
 use rivermark_runtime::seams::Seams;
@@ -47,7 +47,7 @@ pub enum Announcement {
         /// From trigger to decision.
         millis: u64,
     },
-    /// The most there was in memory at once in this process; behind each decided checkpoint.
+    /// The most there was in memory at once in this process; behind each decided checkpoint and before the end.
     Peaks {
         /// Bytes queued in one channel.
         channel: u64,
@@ -63,6 +63,17 @@ pub enum Announcement {
         /// Records dropped as late.
         late: u64,
     },
+}
+
+impl Announcement {
+    pub(crate) fn peaks(stats: &JobStats) -> Announcement {
+        let channels = &stats.counters.channels;
+        Announcement::Peaks {
+            channel: channels.bytes.get(),
+            batch: channels.batch_bytes.get(),
+            captured: stats.captured_peak,
+        }
+    }
 }
 
 impl fmt::Display for Announcement {
@@ -176,12 +187,7 @@ impl Announcer {
                     bytes: summary.bytes,
                     millis,
                 });
-                let channels = &stats.counters.channels;
-                self.say(Announcement::Peaks {
-                    channel: channels.bytes.get(),
-                    batch: channels.batch_bytes.get(),
-                    captured: stats.captured_peak,
-                });
+                self.say(Announcement::peaks(&stats));
             }
             told = stats
                 .checkpoints

@@ -233,6 +233,7 @@ impl Entry {
         self.console.live("");
         let stats = control.stats();
         if let (Some(announcer), Ok(_)) = (&announcer, &end) {
+            announcer.say(Announcement::peaks(&stats));
             announcer.say(Announcement::Ended {
                 read: stats.records_in(),
                 late: stats.late(),

@@ -148,7 +148,7 @@ impl Process {
     }
 
     /// The next announcement, or `None` when the process has ended. One that hangs is an error.
-    pub(super) fn hear(&mut self) -> Result<Option<Announcement>, String> {
+    pub(crate) fn hear(&mut self) -> Result<Option<Announcement>, String> {
         match self.listen(self.env.now().after(PATIENCE))? {
             Heard::Said(announcement) => Ok(Some(announcement)),
             Heard::Closed => Ok(None),

@@ -132,6 +132,9 @@ impl Soak<'_> {
             }
         }
         process.terminate()?;
+        while let Some(announcement) = process.hear()? {
+            self.note(announcement);
+        }
         process.wait()?.expect_success()?;
         self.published()
     }
@@ -220,16 +223,7 @@ impl Soak<'_> {
     fn hear(&mut self, process: &mut Process, until: Millis) -> Result<Option<Announcement>, String> {
         match process.listen(until)? {
             Heard::Said(announcement) => {
-                if let Announcement::Peaks {
-                    channel,
-                    batch,
-                    captured,
-                } = announcement
-                {
-                    self.peaks.channel = self.peaks.channel.max(channel);
-                    self.peaks.batch = self.peaks.batch.max(batch);
-                    self.peaks.captured = self.peaks.captured.max(captured);
-                }
+                self.note(announcement);
                 Ok(Some(announcement))
             }
             Heard::Nothing => Ok(None),
@@ -237,6 +231,19 @@ impl Soak<'_> {
                 "the job has ended by itself: see start-{}.log",
                 self.starts
             )),
+        }
+    }
+
+    fn note(&mut self, announcement: Announcement) {
+        if let Announcement::Peaks {
+            channel,
+            batch,
+            captured,
+        } = announcement
+        {
+            self.peaks.channel = self.peaks.channel.max(channel);
+            self.peaks.batch = self.peaks.batch.max(batch);
+            self.peaks.captured = self.peaks.captured.max(captured);
         }
     }
 
