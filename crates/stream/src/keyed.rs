@@ -1,12 +1,11 @@
-//! Streams divided by key: running values, operators with state and timers, windows, and two streams in one operator.
+//! Streams divided by key: running values, operators with state and timers, and two streams in one operator.
 
 use crate::draft::{Origin, SharedDraft};
 use crate::stream::{DataStream, operator};
-use crate::window::WindowedStream;
 use rivermark_data::{Data, EdgeType, Key, TypedEdge};
 use rivermark_protocol::graph::{NodeRole, Partitioning};
 use rivermark_runtime::NodeBody;
-use rivermark_runtime::operators::{ConnectOperator, KeyedOp, KeyedOp2, KeyedOperator, Reduce, Tumbling};
+use rivermark_runtime::operators::{ConnectOperator, KeyedOp, KeyedOp2, KeyedOperator, Reduce};
 use rivermark_state::{batch_rows, check_key_type};
 use rivermark_types::{InputId, NodeId};
 use std::any::type_name;
@@ -214,11 +213,6 @@ where
         self.stateful("process", body)
     }
 
-    /// Cuts the records of each key into event-time windows.
-    pub fn window(self, windows: Tumbling) -> WindowedStream<K, T, F> {
-        WindowedStream::new(self, windows)
-    }
-
     /// Puts two streams with the same type of key side by side, for one operator that sees both.
     pub fn connect<R, G>(self, other: KeyedStream<K, R, G>) -> ConnectedStreams<K, T, F, R, G> {
         ConnectedStreams {
@@ -247,6 +241,11 @@ where
         });
         draft.connect(&self.from, node, InputId(0), self.edge());
         node
+    }
+
+    /// Leads this stream to an input of a node.
+    pub(crate) fn connect_to(&self, draft: &SharedDraft, node: NodeId, input: InputId) {
+        draft.borrow_mut().connect(&self.from, node, input, self.edge());
     }
 
     pub(crate) fn draft(&self) -> &SharedDraft {
@@ -292,9 +291,7 @@ where
                 .borrow_mut()
                 .fault("connect(..) joins streams of two environments: use one StreamEnv for a job");
         }
-        draft
-            .borrow_mut()
-            .connect(&self.right.from, node, InputId(1), self.right.edge());
+        self.right.connect_to(draft, node, InputId(1));
         DataStream::of_node(draft, node)
     }
 }

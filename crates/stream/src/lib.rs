@@ -1,7 +1,8 @@
 //! The typed DataStream API: a job as streams of Rust values, with Flink's words.
 //!
 //! Layout: [`StreamEnv`] (`env`: sources, and what holds for the whole job), [`DataStream`] (`stream`: what needs no key),
-//! [`KeyedStream`] and [`ConnectedStreams`] (`keyed`), [`WindowedStream`] (`window`), [`StreamSink`] (`sink`), and `draft`,
+//! [`KeyedStream`] and [`ConnectedStreams`] (`keyed`), [`WindowedStream`] (`window`), [`JoinedStreams`] and [`IntervalJoin`]
+//! (`join`), [`StreamSink`] (`sink`), and `draft`,
 //! the graph that all of them write to. What comes out is a `Program`: a graph, and what its nodes and edges are made of.
 //! Non-goals: it runs nothing, and does no I/O.
 
@@ -9,6 +10,7 @@ mod async_stream;
 mod draft;
 mod env;
 mod failures;
+mod join;
 mod keyed;
 mod sink;
 mod stream;
@@ -22,10 +24,11 @@ mod tests;
 pub use async_stream::AsyncStream;
 pub use env::StreamEnv;
 pub use failures::FailingRow;
+pub use join::{BoundedJoin, Groups, IntervalJoin, JoinedStreams, Pairs, WindowedJoin};
 pub use keyed::{ConnectedStreams, KeyedStream};
 pub use sink::StreamSink;
 pub use stream::DataStream;
-pub use window::{WindowedStream, WindowedWithLate};
+pub use window::{DropLate, KeepLate, LateRecords, WindowedStream};
 
 pub use rivermark_connector::{
     CollectSink, Collected, CollectionSource, DiscardNode, GeneratorSource, PrintSink, SourceNode,
@@ -33,6 +36,11 @@ pub use rivermark_connector::{
 };
 pub use rivermark_data::DeadLetter;
 pub use rivermark_protocol::graph::GuaranteeMode;
+pub use rivermark_runtime::operators::window::{
+    AtEnd, ContinuousEventTime, Count, Delta, EventTime, EvictCount, EvictDelta, EvictTime, Evicting,
+    Evictor, Firing, Global, MergeAggregate, MergingFold, On, Purging, Session, Side, Sliding, Trigger,
+    TriggerCx, TriggerResult, WindowAssigner, WindowsOf,
+};
 pub use rivermark_runtime::operators::{
     Aggregate, AsyncMode, AsyncRetry, Fold, KeyedOp, KeyedOp2, KeyedOpenCx, Out, Timed, Timer, TtlOpenCx,
     Tumbling, Window,

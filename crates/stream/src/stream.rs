@@ -333,3 +333,8 @@ pub(crate) fn plain_edge<T: Data>() -> Arc<dyn EdgeType> {
 pub(crate) fn operator<Op: Operator + 'static>(make: impl Fn() -> Op + Send + Sync + 'static) -> NodeBody {
     NodeBody::Operator(Arc::new(move || Ok(Box::new(make()) as Box<dyn Operator>)))
 }
+
+/// A node's body, where it depends on its types which operator that is.
+pub(crate) fn boxed_operator(make: impl Fn() -> Box<dyn Operator> + Send + Sync + 'static) -> NodeBody {
+    NodeBody::Operator(Arc::new(move || Ok(make())))
+}

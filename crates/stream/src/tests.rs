@@ -435,3 +435,54 @@ fn equal_jobs_have_equal_digests() {
     assert_eq!(digest(1), digest(1));
     assert_ne!(digest(1), digest(2));
 }
+
+#[test]
+fn joins_have_an_input_each_and_late_records_apart() {
+    let env = StreamEnv::new();
+    let (left, right) = (sensors(&env), sensors(&env).uid("others").name("others"));
+    let by_window = left
+        .clone()
+        .key_by(|row| row.0)
+        .join(right.clone().key_by(|row| row.0))
+        .window(Session::gap(Duration::from_secs(1)))
+        .allowed_lateness(Duration::from_secs(1))
+        .apply(|left, right| left.1 + right.1);
+    by_window.uid("by window").discard();
+    let (near, early, late) = left
+        .key_by(|row| row.0)
+        .interval_join(right.key_by(|row| row.0))
+        .between(-5, 5)
+        .upper_bound_exclusive()
+        .process_with_late(|left, right| (left.1, right.1));
+    near.uid("near").discard();
+    early.union(late).discard().name("late");
+    let program = env.build().unwrap();
+    assert_eq!(
+        edges(&program.graph),
+        [
+            "sensors.0 -> window join.0 hash",
+            "others.0 -> window join.1 hash",
+            "window join.0 -> discard.0 forward",
+            "sensors.0 -> interval join.0 hash",
+            "others.0 -> interval join.1 hash",
+            "interval join.0 -> discard.0 forward",
+            "interval join.1 -> late.0 forward",
+            "interval join.2 -> late.0 forward"
+        ]
+    );
+}
+
+#[test]
+fn an_interval_without_times_in_it_is_refused() {
+    let env = StreamEnv::new();
+    let left = sensors(&env);
+    left.clone()
+        .key_by(|row| row.0)
+        .interval_join(left.key_by(|row| row.0))
+        .between(5, 5)
+        .lower_bound_exclusive()
+        .process(|left, right| (left.1, right.1))
+        .uid("none")
+        .discard();
+    refused(&env, &["its lower bound, 6 ms, is above its upper bound, 5 ms"]);
+}

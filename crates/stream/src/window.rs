@@ -1,36 +1,211 @@
 //! Windows on keyed streams.
 
-use crate::draft::Origin;
+use crate::draft::{Origin, SharedDraft};
 use crate::keyed::KeyedStream;
-use crate::stream::{DataStream, operator};
+use crate::stream::{DataStream, boxed_operator};
 use rivermark_data::{Data, Key};
-use rivermark_runtime::operators::window::LATE_PORT;
-use rivermark_runtime::operators::{Aggregate, Fold, LateRows, Tumbling, Window, WindowOperator};
+use rivermark_runtime::operators::window::{
+    Aggregated, AtEnd, Contents, Count, EventTime, EvictCount, Evicting, Evictor, Firing, Gathered, Global,
+    LATE_PORT, Lateness, MergingFold, On, Purging, Reduced, Trigger, WindowAssigner,
+};
+use rivermark_runtime::operators::{Aggregate, Fold, LateRows, Out, Window};
+use rivermark_types::NodeId;
 use std::any::type_name;
+use std::marker::PhantomData;
+use std::time::Duration;
 
-/// A keyed stream cut into windows. Late records are dropped and counted.
+/// A keyed stream cut into windows: `W` says which, `P` when they fire, `L` what becomes of late records (if nothing else is
+/// said, they are dropped and counted).
+///
+/// ```
+/// # use rivermark_stream::*;
+/// # use rivermark_types::Timestamp;
+/// # use std::time::Duration;
+/// # let env = StreamEnv::new();
+/// # let clicks = env
+/// #     .from_source(
+/// #         CollectionSource::new(vec![(7u32, 1_000i64), (7, 61_000)]),
+/// #         WatermarkStrategy::monotonous().with_timestamp(|row: &(u32, i64)| Timestamp(row.1)),
+/// #     )
+/// #     .uid("clicks");
+/// // Visits: the clicks of a user until there is none for half an hour; first results each minute, late clicks for a day.
+/// let (visits, too_late) = clicks
+///     .key_by(|click| click.0)
+///     .window(Session::gap(Duration::from_secs(30 * 60)))
+///     .trigger(ContinuousEventTime::of(Duration::from_secs(60)))
+///     .allowed_lateness(Duration::from_secs(24 * 60 * 60))
+///     .late_output()
+///     .fold_merging(
+///         |clicks: &mut u64, _| *clicks += 1,
+///         |clicks, others| *clicks += others,
+///         |user, visit, clicks| (*user, visit.start, clicks),
+///     );
+/// visits.uid("visits").discard();
+/// too_late.discard();
+/// # env.build().unwrap();
+/// ```
 #[must_use = "a stream that leads to no sink does nothing"]
-pub struct WindowedStream<K, T, F> {
+pub struct WindowedStream<K, T, F, W, P = AtEnd, L = DropLate> {
     stream: KeyedStream<K, T, F>,
-    windows: Tumbling,
+    windows: W,
+    firing: P,
+    allowed_lateness: Duration,
+    late: PhantomData<L>,
 }
 
-impl<K, T, F> WindowedStream<K, T, F>
+/// Late records are dropped and counted.
+#[derive(Clone, Copy, Debug)]
+pub struct DropLate;
+
+/// Late records are a stream of their own.
+#[derive(Clone, Copy, Debug)]
+pub struct KeepLate;
+
+/// What becomes of late records, and what a window's result is therefore.
+pub trait LateRecords<T> {
+    /// The results; perhaps with the late records.
+    type Streams<O>;
+    /// What the operator does with them.
+    const ROWS: LateRows;
+    #[doc(hidden)]
+    fn streams<O: Data>(results: DataStream<O>, late: impl FnOnce() -> DataStream<T>) -> Self::Streams<O>;
+}
+
+impl<T> LateRecords<T> for DropLate {
+    type Streams<O> = DataStream<O>;
+    const ROWS: LateRows = LateRows::Drop;
+    fn streams<O: Data>(results: DataStream<O>, _: impl FnOnce() -> DataStream<T>) -> DataStream<O> {
+        results
+    }
+}
+
+impl<T> LateRecords<T> for KeepLate {
+    type Streams<O> = (DataStream<O>, DataStream<T>);
+    const ROWS: LateRows = LateRows::Emit;
+    fn streams<O: Data>(
+        results: DataStream<O>,
+        late: impl FnOnce() -> DataStream<T>,
+    ) -> (DataStream<O>, DataStream<T>) {
+        (results, late())
+    }
+}
+
+/// The stream that comes out of another port than the main one.
+pub(crate) fn side_stream<T: Data>(draft: &SharedDraft, node: NodeId, port: u8) -> DataStream<T> {
+    let origin = Origin {
+        port,
+        ..Origin::of(node)
+    };
+    DataStream::new(draft.clone(), vec![origin])
+}
+
+impl<K, T, F, W> WindowedStream<K, T, F, W> {
+    pub(crate) fn new(stream: KeyedStream<K, T, F>, windows: W) -> Self {
+        WindowedStream {
+            stream,
+            windows,
+            firing: AtEnd,
+            allowed_lateness: Duration::ZERO,
+            late: PhantomData,
+        }
+    }
+
+    /// Lets windows fire when a trigger says so, instead of at their end.
+    ///
+    /// ```
+    /// # use rivermark_stream::*;
+    /// # use rivermark_types::Timestamp;
+    /// # use std::time::Duration;
+    /// # let env = StreamEnv::new();
+    /// # let strategy = WatermarkStrategy::monotonous().with_timestamp(|row: &(u32, i64)| Timestamp(row.1));
+    /// # let clicks = env.from_source(CollectionSource::new(vec![(7u32, 1_000i64)]), strategy).uid("clicks");
+    /// let hundreds = clicks
+    ///     .key_by(|click| click.0)
+    ///     .window(Tumbling::of(Duration::from_secs(3_600)))
+    ///     .trigger(Purging::of(Count::of(100)))
+    ///     .process(|user, hour, clicks, out: &mut Out<_>| out.emit((*user, hour.start, clicks.len())));
+    /// hundreds.uid("hundreds").discard();
+    /// # env.build().unwrap();
+    /// ```
+    pub fn trigger<Tr: Trigger<T>>(self, trigger: Tr) -> WindowedStream<K, T, F, W, On<Tr>> {
+        self.with_firing(|_| On(trigger))
+    }
+
+    /// Lets windows forget rows when they fire, at their end. Windows with an evictor keep all of their rows until then.
+    pub fn evictor<E: Evictor<T>>(self, evictor: E) -> WindowedStream<K, T, F, W, Evicting<EventTime, E>> {
+        self.with_firing(|_| Evicting(EventTime, evictor))
+    }
+}
+
+impl<K, T, F, W, Tr> WindowedStream<K, T, F, W, On<Tr>> {
+    /// Lets windows forget rows when they fire. Windows with an evictor keep all of their rows until then.
+    ///
+    /// ```
+    /// # use rivermark_stream::*;
+    /// # let env = StreamEnv::new();
+    /// # let readings = env.from_collection(vec![(7u32, 20i64), (7, 22)]).uid("readings");
+    /// // The highest of the last ten, at each reading.
+    /// let highest = readings
+    ///     .key_by(|reading| reading.0)
+    ///     .window(Global)
+    ///     .trigger(Count::of(1))
+    ///     .evictor(EvictCount::keep(10))
+    ///     .reduce(|max, reading| if reading.1 > max.1 { reading } else { *max });
+    /// highest.uid("highest").discard();
+    /// # env.build().unwrap();
+    /// ```
+    pub fn evictor<E: Evictor<T>>(self, evictor: E) -> WindowedStream<K, T, F, W, Evicting<Tr, E>> {
+        self.with_firing(|On(trigger)| Evicting(trigger, evictor))
+    }
+}
+
+impl<K, T, F, W, P, L> WindowedStream<K, T, F, W, P, L> {
+    fn with_firing<Q>(self, make: impl FnOnce(P) -> Q) -> WindowedStream<K, T, F, W, Q, L> {
+        WindowedStream {
+            stream: self.stream,
+            windows: self.windows,
+            firing: make(self.firing),
+            allowed_lateness: self.allowed_lateness,
+            late: PhantomData,
+        }
+    }
+
+    /// Keeps windows for so long (in event time) behind their end: a record that comes by then is still taken in, and lets the
+    /// window fire once more. Later ones are late.
+    pub fn allowed_lateness(mut self, allowed: Duration) -> Self {
+        self.allowed_lateness = allowed;
+        self
+    }
+
+    /// Keeps late records apart instead of dropping them: results then come with a second stream, of the late records. Name,
+    /// uid and parallelism belong to the results.
+    pub fn late_output(self) -> WindowedStream<K, T, F, W, P, KeepLate> {
+        WindowedStream {
+            stream: self.stream,
+            windows: self.windows,
+            firing: self.firing,
+            allowed_lateness: self.allowed_lateness,
+            late: PhantomData,
+        }
+    }
+}
+
+impl<K, T, F, W, P, L> WindowedStream<K, T, F, W, P, L>
 where
     K: Key,
     T: Data,
     F: Fn(&T) -> K + Clone + Send + Sync + 'static,
+    W: WindowAssigner<T>,
+    L: LateRecords<T>,
 {
-    pub(crate) fn new(stream: KeyedStream<K, T, F>, windows: Tumbling) -> Self {
-        WindowedStream { stream, windows }
-    }
-
-    /// Makes one result of the records of each key and window, emitted when the watermark reaches the window's end.
-    pub fn aggregate<A: Aggregate<K, Input = T>>(self, aggregate: A) -> DataStream<A::Output> {
-        let windows = self.windows;
-        let select = self.stream.selector();
-        let make = move || WindowOperator::new(select.clone(), windows, aggregate.clone(), LateRows::Drop);
-        self.stream.stateful("window", operator(make))
+    /// Makes one result of the records of each key and window: of tumbling and sliding windows when the watermark reaches the
+    /// window's end, else when the trigger says so. For sessions it must be a [`MergeAggregate`](crate::MergeAggregate).
+    pub fn aggregate<A>(self, aggregate: A) -> L::Streams<A::Output>
+    where
+        A: Aggregate<K, Input = T>,
+        P: Firing<K, W, Aggregated<A>>,
+    {
+        self.of(Aggregated(aggregate))
     }
 
     /// The same with two closures: `add` takes a record into what the window has so far (at first the default), `finish` makes
@@ -50,69 +225,139 @@ where
     ///     .uid("readings");
     /// let highest = readings
     ///     .key_by(|row| row.0)
-    ///     .window(Tumbling::of(Duration::from_secs(60)))
+    ///     .window(Sliding::of(Duration::from_secs(60), Duration::from_secs(10)))
     ///     .fold(|max: &mut i64, row| *max = row.2.max(*max), |sensor, window, max| (*sensor, window.start, max))
     ///     .uid("highest");
     /// highest.discard();
     /// # env.build().unwrap();
     /// ```
-    pub fn fold<A, O, Add, Finish>(self, add: Add, finish: Finish) -> DataStream<O>
+    pub fn fold<A, O, Add, Finish>(self, add: Add, finish: Finish) -> L::Streams<O>
     where
         A: Data + Default,
         O: Data,
         Add: Fn(&mut A, T) + Clone + Send + Sync + 'static,
         Finish: Fn(&K, Window, A) -> O + Clone + Send + Sync + 'static,
+        P: Firing<K, W, Aggregated<Fold<K, T, A, O, Add, Finish>>>,
     {
-        self.aggregate(Fold::new(add, finish))
+        self.of(Aggregated(Fold::new(add, finish)))
     }
 
-    /// Keeps late records apart instead of dropping them: results then come with a second stream, of the late records.
-    pub fn late_output(self) -> WindowedWithLate<K, T, F> {
-        WindowedWithLate { windowed: self }
+    /// The same with three closures, for sessions: `merge` takes in what another session had, when a record closes the gap
+    /// between the two.
+    pub fn fold_merging<A, O, Add, Merge, Finish>(
+        self,
+        add: Add,
+        merge: Merge,
+        finish: Finish,
+    ) -> L::Streams<O>
+    where
+        A: Data + Default,
+        O: Data,
+        Add: Fn(&mut A, T) + Clone + Send + Sync + 'static,
+        Merge: Fn(&mut A, A) + Clone + Send + Sync + 'static,
+        Finish: Fn(&K, Window, A) -> O + Clone + Send + Sync + 'static,
+        P: Firing<K, W, Aggregated<MergingFold<K, T, A, O, Add, Merge, Finish>>>,
+    {
+        self.of(Aggregated(MergingFold::new(add, merge, finish)))
+    }
+
+    /// Combines the records of each key and window two by two into one.
+    pub fn reduce<R>(self, combine: R) -> L::Streams<T>
+    where
+        R: Fn(&T, T) -> T + Clone + Send + Sync + 'static,
+        P: Firing<K, W, Reduced<T, R>>,
+    {
+        self.of(Reduced::new(combine))
+    }
+
+    /// Shows a closure all records of each key and window, in the order in which they came. They are kept until then: where an
+    /// aggregate will do, it takes less room.
+    ///
+    /// ```
+    /// # use rivermark_stream::*;
+    /// # use rivermark_types::Timestamp;
+    /// # use std::time::Duration;
+    /// # let env = StreamEnv::new();
+    /// # let strategy = WatermarkStrategy::monotonous().with_timestamp(|row: &(u32, i64)| Timestamp(row.1));
+    /// # let readings = env.from_source(CollectionSource::new(vec![(7u32, 1_000i64)]), strategy).uid("readings");
+    /// let medians = readings
+    ///     .key_by(|reading| reading.0)
+    ///     .window(Tumbling::of(Duration::from_secs(60)))
+    ///     .process(|sensor, minute, readings, out: &mut Out<_>| {
+    ///         let mut values: Vec<i64> = readings.iter().map(|reading| reading.1).collect();
+    ///         values.sort_unstable();
+    ///         out.emit((*sensor, minute.start, values[values.len() / 2]));
+    ///     });
+    /// medians.uid("medians").discard();
+    /// # env.build().unwrap();
+    /// ```
+    pub fn process<O, G>(self, process: G) -> L::Streams<O>
+    where
+        O: Data,
+        G: Fn(&K, Window, &[T], &mut Out<O>) + Clone + Send + Sync + 'static,
+        P: Firing<K, W, Gathered<K, T, O, G>>,
+    {
+        self.of(Gathered::new(process))
+    }
+
+    fn of<C>(self, contents: C) -> L::Streams<C::Output>
+    where
+        C: Contents<K, Input = T>,
+        P: Firing<K, W, C>,
+    {
+        let (stream, windows, firing) = (self.stream, self.windows, self.firing);
+        let (select, lateness) = (stream.selector(), Lateness::new(self.allowed_lateness, L::ROWS));
+        let make = move || firing.operator(select.clone(), windows.clone(), contents.clone(), lateness);
+        let mut types = vec![type_name::<C::Output>().to_owned()];
+        if L::ROWS == LateRows::Emit {
+            types.push(type_name::<T>().to_owned());
+        }
+        let node = stream.add_stateful("window", boxed_operator(make), types);
+        let draft = stream.draft();
+        L::streams(DataStream::of_node(draft, node), || {
+            side_stream(draft, node, LATE_PORT)
+        })
     }
 }
 
-/// A keyed stream cut into windows, whose late records become a stream of their own.
-#[must_use = "a stream that leads to no sink does nothing"]
-pub struct WindowedWithLate<K, T, F> {
-    windowed: WindowedStream<K, T, F>,
-}
-
-impl<K, T, F> WindowedWithLate<K, T, F>
+impl<K, T, F> KeyedStream<K, T, F>
 where
     K: Key,
     T: Data,
     F: Fn(&T) -> K + Clone + Send + Sync + 'static,
 {
-    /// The results, and the late records. Name, uid and parallelism belong to the results.
-    pub fn aggregate<A: Aggregate<K, Input = T>>(
-        self,
-        aggregate: A,
-    ) -> (DataStream<A::Output>, DataStream<T>) {
-        let WindowedStream { stream, windows } = self.windowed;
-        let select = stream.selector();
-        let make = move || WindowOperator::new(select.clone(), windows, aggregate.clone(), LateRows::Emit);
-        let types = vec![type_name::<A::Output>().to_owned(), type_name::<T>().to_owned()];
-        let node = stream.add_stateful("window", operator(make), types);
-        let late = Origin {
-            port: LATE_PORT,
-            ..Origin::of(node)
-        };
-        let draft = stream.draft();
-        (
-            DataStream::of_node(draft, node),
-            DataStream::new(draft.clone(), vec![late]),
-        )
+    /// Cuts the records of each key into windows: [`Tumbling`](crate::Tumbling), [`Sliding`](crate::Sliding),
+    /// [`Session`](crate::Session) or [`Global`].
+    pub fn window<W: WindowAssigner<T>>(self, windows: W) -> WindowedStream<K, T, F, W> {
+        WindowedStream::new(self, windows)
     }
 
-    /// The same with two closures; see [`WindowedStream::fold`].
-    pub fn fold<A, O, Add, Finish>(self, add: Add, finish: Finish) -> (DataStream<O>, DataStream<T>)
-    where
-        A: Data + Default,
-        O: Data,
-        Add: Fn(&mut A, T) + Clone + Send + Sync + 'static,
-        Finish: Fn(&K, Window, A) -> O + Clone + Send + Sync + 'static,
-    {
-        self.aggregate(Fold::new(add, finish))
+    /// Windows of so many records of a key each. They need no event time; records of a window that does not become full are
+    /// never seen.
+    ///
+    /// ```
+    /// # use rivermark_stream::*;
+    /// # let env = StreamEnv::new();
+    /// # let readings = env.from_collection(vec![(7u32, 20i64), (7, 22)]).uid("readings");
+    /// let sums = readings
+    ///     .key_by(|reading| reading.0)
+    ///     .count_window(10)
+    ///     .fold(|sum: &mut i64, reading| *sum += reading.1, |sensor, _, sum| (*sensor, sum));
+    /// sums.uid("sums").discard();
+    /// # env.build().unwrap();
+    /// ```
+    pub fn count_window(self, rows: u64) -> WindowedStream<K, T, F, Global, On<Purging<Count>>> {
+        self.window(Global).trigger(Purging::of(Count::of(rows)))
+    }
+
+    /// Windows of the last `size` records of a key (at first fewer), one at every `slide`th record. They need no event time.
+    pub fn count_window_sliding(
+        self,
+        size: usize,
+        slide: u64,
+    ) -> WindowedStream<K, T, F, Global, Evicting<Count, EvictCount>> {
+        self.window(Global)
+            .trigger(Count::of(slide))
+            .evictor(EvictCount::keep(size))
     }
 }

@@ -13,6 +13,7 @@ use rivermark_state::{
     ValueState,
 };
 use rivermark_types::{Failure, InputId, Result, Timestamp, check_key};
+use serde::{Deserialize, Serialize};
 use std::marker::PhantomData;
 
 /// A user's operator on a keyed stream: from rows of `I` to rows of `O`, with state and timers of its own for each key.
@@ -33,7 +34,7 @@ pub trait KeyedOp<K: KeyType, I: Data, O: Data>: 'static {
 }
 
 /// A row with its event time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timed<T> {
     /// The row.
     pub value: T,
@@ -74,13 +75,28 @@ pub struct Out<O> {
 }
 
 impl<O> Out<O> {
-    fn new(capacity: usize, cx: &Cx<'_>) -> Out<O> {
+    pub(super) fn new(capacity: usize, cx: &Cx<'_>) -> Out<O> {
         Out {
             rows: Typed::untimed(Vec::with_capacity(capacity)),
             time: None,
             watermark: cx.watermark(),
             processing_time: cx.processing_time(),
         }
+    }
+
+    /// Sets the time that rows get which are emitted without one.
+    pub(super) fn set_time(&mut self, time: Option<Timestamp>) {
+        self.time = time;
+    }
+
+    /// How many rows there are so far.
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// What was emitted.
+    pub(super) fn into_rows(self) -> Typed<O> {
+        self.rows
     }
 
     /// Emits a row, with the time of the row or timer that is being handled.

@@ -18,6 +18,12 @@ pub trait Aggregate<K>: Clone + Send + Sync + 'static {
     fn result(&self, key: &K, window: Window, acc: Self::Acc) -> Self::Output;
 }
 
+/// An [`Aggregate`] for windows that merge, as sessions do.
+pub trait MergeAggregate<K>: Aggregate<K> {
+    /// Takes in what another window had. Which of the two was earlier is not defined.
+    fn merge(&self, into: &mut Self::Acc, other: Self::Acc);
+}
+
 /// An [`Aggregate`] of two closures.
 pub struct Fold<K, I, A, O, Add, Finish> {
     add: Add,
@@ -68,5 +74,73 @@ where
     }
     fn result(&self, key: &K, window: Window, acc: A) -> O {
         (self.finish)(key, window, acc)
+    }
+}
+
+/// A [`MergeAggregate`] of three closures.
+pub struct MergingFold<K, I, A, O, Add, Merge, Finish> {
+    fold: Fold<K, I, A, O, Add, Finish>,
+    merge: Merge,
+}
+
+impl<K, I, A, O, Add, Merge, Finish> MergingFold<K, I, A, O, Add, Merge, Finish>
+where
+    Add: Fn(&mut A, I),
+    Merge: Fn(&mut A, A),
+    Finish: Fn(&K, Window, A) -> O,
+{
+    /// `add` takes a row in, `merge` what another window has, `finish` makes the result.
+    pub fn new(add: Add, merge: Merge, finish: Finish) -> Self {
+        MergingFold {
+            fold: Fold::new(add, finish),
+            merge,
+        }
+    }
+}
+
+impl<K, I, A, O, Add: Clone, Merge: Clone, Finish: Clone> Clone
+    for MergingFold<K, I, A, O, Add, Merge, Finish>
+{
+    fn clone(&self) -> Self {
+        MergingFold {
+            fold: self.fold.clone(),
+            merge: self.merge.clone(),
+        }
+    }
+}
+
+impl<K, I, A, O, Add, Merge, Finish> Aggregate<K> for MergingFold<K, I, A, O, Add, Merge, Finish>
+where
+    K: 'static,
+    I: Data,
+    A: Data + Default,
+    O: Data,
+    Add: Fn(&mut A, I) + Clone + Send + Sync + 'static,
+    Merge: Fn(&mut A, A) + Clone + Send + Sync + 'static,
+    Finish: Fn(&K, Window, A) -> O + Clone + Send + Sync + 'static,
+{
+    type Input = I;
+    type Acc = A;
+    type Output = O;
+    fn add(&self, acc: &mut A, row: I) {
+        self.fold.add(acc, row);
+    }
+    fn result(&self, key: &K, window: Window, acc: A) -> O {
+        self.fold.result(key, window, acc)
+    }
+}
+
+impl<K, I, A, O, Add, Merge, Finish> MergeAggregate<K> for MergingFold<K, I, A, O, Add, Merge, Finish>
+where
+    K: 'static,
+    I: Data,
+    A: Data + Default,
+    O: Data,
+    Add: Fn(&mut A, I) + Clone + Send + Sync + 'static,
+    Merge: Fn(&mut A, A) + Clone + Send + Sync + 'static,
+    Finish: Fn(&K, Window, A) -> O + Clone + Send + Sync + 'static,
+{
+    fn merge(&self, into: &mut A, other: A) {
+        (self.merge)(into, other);
     }
 }

@@ -48,7 +48,7 @@ impl Tumbling {
     }
 
     /// The window that ends at a time.
-    fn window_to(&self, end: Timestamp) -> Window {
+    pub(super) fn window_to(&self, end: Timestamp) -> Window {
         Window {
             start: Timestamp(end.0.saturating_sub(self.size_ms)),
             end,
