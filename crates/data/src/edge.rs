@@ -2,6 +2,7 @@
 
 use crate::batch::{Batch, Typed};
 use crate::codec::{PostcardCodec, RowCodec, WireCodec};
+use crate::place::PlaceScatter;
 use crate::record::{Data, Key};
 use crate::router::{Route, Router};
 use rivermark_types::{Failure, hash_key};
@@ -37,7 +38,8 @@ pub trait Scatter {
 pub struct TypedEdge<T> {
     wire: PostcardCodec<T>,
     rows: Arc<dyn RowCodec>,
-    keyed: Option<MakeScatter>,
+    /// What looks at a record to find its channel: a key selector or a partitioner.
+    placed: Option<MakeScatter>,
 }
 
 type MakeScatter = Box<dyn Fn(Router) -> Box<dyn Scatter> + Send + Sync>;
@@ -48,7 +50,20 @@ impl<T: Data> TypedEdge<T> {
         TypedEdge {
             wire: PostcardCodec::default(),
             rows,
-            keyed: None,
+            placed: None,
+        }
+    }
+
+    /// An edge whose records go where `place` says: to a channel below the number of channels it is told.
+    pub fn custom(
+        rows: Arc<dyn RowCodec>,
+        place: impl Fn(&T, u32) -> u32 + Clone + Send + Sync + 'static,
+    ) -> TypedEdge<T> {
+        let placed: MakeScatter = Box::new(move |router| Box::new(PlaceScatter::new(place.clone(), router)));
+        TypedEdge {
+            wire: PostcardCodec::default(),
+            rows,
+            placed: Some(placed),
         }
     }
 
@@ -69,7 +84,7 @@ impl<T: Data> TypedEdge<T> {
         TypedEdge {
             wire: PostcardCodec::default(),
             rows,
-            keyed: Some(keyed),
+            placed: Some(keyed),
         }
     }
 }
@@ -85,17 +100,13 @@ impl<T: Data> EdgeType for TypedEdge<T> {
         &*self.rows
     }
     fn scatter(&self, router: Router) -> Box<dyn Scatter> {
-        match (&self.keyed, router.route) {
-            (Some(keyed), Route::Key { .. }) => keyed(router),
+        match (&self.placed, router.route) {
+            (Some(placed), Route::Key { .. } | Route::Custom) => placed(router),
             (_, Route::Broadcast) => Box::new(BroadcastScatter::<T> {
                 pending: Typed::default(),
                 router,
             }),
-            _ => Box::new(TurnScatter::<T> {
-                pending: Typed::default(),
-                next: 0,
-                router,
-            }),
+            _ => Box::new(TurnScatter::<T>::new(router)),
         }
     }
 }
@@ -155,18 +166,47 @@ impl<T: Data, K: Key, F: Fn(&T) -> K> Scatter for KeyScatter<T, K, F> {
     }
 }
 
-/// Forward and rebalance: packs small batches together, sends each full one to the next channel.
+/// Whatever does not look at a record: packs small batches together, sends each full one to the channel whose turn it is.
 struct TurnScatter<T> {
     pending: Typed<T>,
     next: usize,
     router: Router,
 }
 
+impl<T> TurnScatter<T> {
+    fn new(router: Router) -> TurnScatter<T> {
+        let mut scatter = TurnScatter {
+            pending: Typed::default(),
+            next: 0,
+            router,
+        };
+        if let Route::Shuffle { .. } = scatter.router.route {
+            scatter.turn();
+        }
+        scatter
+    }
+
+    fn turn(&mut self) {
+        let channels = self.router.channels;
+        self.next = match &mut self.router.route {
+            Route::Global => 0,
+            Route::Shuffle { seed } => {
+                *seed = seed.wrapping_add(1);
+                (hash_key(SHUFFLE, seed).0 % channels as u64) as usize
+            }
+            _ => (self.next + 1) % channels,
+        };
+    }
+}
+
+/// Keeps draws apart from hashes of keys.
+const SHUFFLE: u64 = 0x7368_7566_666c_6501;
+
 impl<T: Data> Scatter for TurnScatter<T> {
     fn push(&mut self, batch: Batch, emit: &mut Emit<'_>) -> Result<(), Failure> {
         if self.pending.is_empty() && batch.len() >= self.router.batch_rows {
             emit(self.next, batch);
-            self.next = (self.next + 1) % self.router.channels;
+            self.turn();
             return Ok(());
         }
         self.pending.append(batch.take()?);
@@ -179,7 +219,7 @@ impl<T: Data> Scatter for TurnScatter<T> {
     fn flush(&mut self, emit: &mut Emit<'_>) {
         if !self.pending.is_empty() {
             emit(self.next, Batch::new(self.pending.take()));
-            self.next = (self.next + 1) % self.router.channels;
+            self.turn();
         }
     }
 
@@ -271,6 +311,47 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn shuffle_reaches_all_channels_and_global_one() {
+        let edge = TypedEdge::<u64>::new(Arc::new(NoRows));
+        let batches = || (0..200).map(|n| Typed::untimed(vec![n])).collect::<Vec<_>>();
+        let shuffled = run(&edge, Router::new(Route::Shuffle { seed: 9 }, 3, 1), batches());
+        assert_eq!(shuffled.iter().map(Vec::len).sum::<usize>(), 200);
+        assert!(shuffled.iter().all(|rows| rows.len() > 40), "{shuffled:?}");
+        let other = run(
+            &edge,
+            Router::new(Route::Shuffle { seed: 1 << 40 }, 3, 1),
+            batches(),
+        );
+        assert_ne!(shuffled, other, "another seed, other draws");
+        let global = run(&edge, Router::new(Route::Global, 3, 7), batches());
+        assert_eq!(global, [(0..200).collect(), vec![], vec![]]);
+    }
+
+    #[test]
+    fn a_partitioner_places_every_record_and_is_held_to_the_channels_there_are() {
+        let edge = TypedEdge::custom(Arc::new(NoRows), |row: &u64, channels| {
+            (*row as u32 / 10) % channels
+        });
+        for batch_rows in [1, 7, 4096] {
+            let batches = (0..6)
+                .map(|b| Typed::untimed((b * 10..(b + 1) * 10).collect()))
+                .collect();
+            let channels = run(&edge, Router::new(Route::Custom, 3, batch_rows), batches);
+            let expected = |n: u64| {
+                (n * 10..n * 10 + 10)
+                    .chain((n + 3) * 10..(n + 4) * 10)
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(channels, [expected(0), expected(1), expected(2)]);
+        }
+        let edge = TypedEdge::custom(Arc::new(NoRows), |_: &u64, channels| channels);
+        let mut scatter = edge.scatter(Router::new(Route::Custom, 3, 1));
+        let batch = Batch::new(Typed::untimed(vec![1u64]));
+        let failure = scatter.push(batch, &mut |_, _| {}).unwrap_err();
+        assert!(failure.message.contains("3 of 3"), "{failure}");
     }
 
     #[test]

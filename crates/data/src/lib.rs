@@ -9,6 +9,7 @@ pub mod codec;
 pub mod dead_letter;
 pub mod edge;
 pub mod element;
+mod place;
 pub mod record;
 pub mod router;
 

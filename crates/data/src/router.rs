@@ -16,6 +16,15 @@ pub enum Route {
     },
     /// Full batches in turn.
     Rebalance,
+    /// Each batch to a channel drawn by chance.
+    Shuffle {
+        /// Where the draws of this exchange begin.
+        seed: u64,
+    },
+    /// All to the first channel.
+    Global,
+    /// Where the edge's own function says.
+    Custom,
     /// Every record to every channel.
     Broadcast,
 }

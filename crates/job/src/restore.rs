@@ -5,7 +5,7 @@ use rivermark_protocol::graph::{Graph, NodeRole};
 use rivermark_protocol::plan::Plan;
 use rivermark_runtime::deploy::Share;
 use rivermark_runtime::source::SPLITS;
-use rivermark_runtime::{Lists, SourceAssignment};
+use rivermark_runtime::{Lists, SourceAssignment, is_union_list};
 use rivermark_state::{Manifest, OperatorEntry};
 use rivermark_types::{Failure, NodeId, Result, Timestamp, Uid};
 use serde_json::Value;
@@ -113,9 +113,25 @@ fn refuse_unclaimed(graph: &Graph, manifest: &Manifest, ignore: bool) -> Result<
     )))
 }
 
-/// Flink's redistribution of list state: at the same parallelism each subtask gets its own back; else all entries of all
-/// subtasks in order, in consecutive runs, the first ones a longer one.
+/// Flink's redistribution of list state. Union lists: all entries of all subtasks to each. The others: at the same
+/// parallelism each subtask gets its own back; else all entries in order, in consecutive runs, the first ones a longer one.
 fn deal(entry: &OperatorEntry, parallelism: u32) -> Vec<Share> {
+    let mut shares = divide(entry, parallelism);
+    let mut unions = Lists::new();
+    let mut subtasks: Vec<_> = entry.subtasks.iter().collect();
+    subtasks.sort_by_key(|subtask| subtask.index);
+    for (name, entries) in subtasks.iter().flat_map(|subtask| &subtask.lists) {
+        if is_union_list(name) {
+            unions.entry(name.clone()).or_default().extend(entries.clone());
+        }
+    }
+    for share in &mut shares {
+        share.lists.extend(unions.clone());
+    }
+    shares
+}
+
+fn divide(entry: &OperatorEntry, parallelism: u32) -> Vec<Share> {
     let mut subtasks: Vec<_> = entry.subtasks.iter().collect();
     subtasks.sort_by_key(|subtask| subtask.index);
     if entry.parallelism == parallelism && subtasks.len() == parallelism as usize {
@@ -179,4 +195,60 @@ fn source(entry: &OperatorEntry, manifest: &Manifest, shares: &mut [Share]) -> R
     let coordinator = manifest.sources.iter().find(|source| source.uid == entry.uid);
     let coordinator = coordinator.map_or(Value::Null, |source| source.enumerator.clone());
     Ok(RestoredSource { coordinator, held })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rivermark_state::SubtaskEntry;
+    use rivermark_types::MaxParallelism;
+    use serde_json::json;
+
+    /// Three subtasks, listed out of order: 0 has `a`, 1 has `b` and `c`, 2 has nothing.
+    fn entry() -> OperatorEntry {
+        let subtask = |index, split: Vec<Value>, union: Vec<Value>| SubtaskEntry {
+            index,
+            watermark: Timestamp(i64::from(index)),
+            lists: Lists::from([("split".to_owned(), split), ("union:all".to_owned(), union)]),
+        };
+        OperatorEntry {
+            uid: Uid::from("op"),
+            name: "op".to_owned(),
+            max_parallelism: MaxParallelism::default_for(3),
+            parallelism: 3,
+            keyed: false,
+            subtasks: vec![
+                subtask(2, vec![], vec![json!(3)]),
+                subtask(0, vec![json!("a")], vec![json!(1)]),
+                subtask(1, vec![json!("b"), json!("c")], vec![json!(2)]),
+            ],
+        }
+    }
+
+    fn lists(parallelism: u32, name: &str) -> Vec<Vec<Value>> {
+        let of = |share: Share| share.lists.get(name).cloned().unwrap_or_default();
+        deal(&entry(), parallelism).into_iter().map(of).collect()
+    }
+
+    #[test]
+    fn split_lists_are_divided_and_each_subtask_gets_its_own_back() {
+        assert_eq!(
+            lists(3, "split"),
+            [vec![json!("a")], vec![json!("b"), json!("c")], vec![]]
+        );
+        assert_eq!(
+            lists(2, "split"),
+            [vec![json!("a"), json!("b")], vec![json!("c")]]
+        );
+        assert_eq!(lists(1, "split"), [[json!("a"), json!("b"), json!("c")]]);
+        assert_eq!(lists(4, "split")[3], Vec::<Value>::new());
+    }
+
+    #[test]
+    fn union_lists_go_to_every_subtask_whole_in_the_order_of_the_old_ones() {
+        for parallelism in 1..6 {
+            let whole = vec![vec![json!(1), json!(2), json!(3)]; parallelism as usize];
+            assert_eq!(lists(parallelism, "union:all"), whole, "{parallelism}");
+        }
+    }
 }

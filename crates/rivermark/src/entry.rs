@@ -7,7 +7,7 @@ use crate::console::Console;
 use crate::dead_letters;
 use crate::launch::{job_spec, program_settings, stream_env, without_effect};
 use crate::log;
-use crate::options::{EngineOptions, NoOptions, parse, resume_line};
+use crate::options::{EngineOptions, Explanation, NoOptions, parse, resume_line};
 use crate::progress::{Manner, Progress, summary};
 use clap::Args;
 use rivermark_config::{ConfigError, Settings};
@@ -179,9 +179,13 @@ impl Entry {
         dead_letters::attach(&env, &graph, &config).map_err(all)?;
         let program = graph.build().map_err(one)?;
         let settings = program_settings(config, &program).map_err(all)?;
-        if self.engine.explain_graph {
+        if let Some(form) = self.engine.explain_graph {
             let plan = Plan::new(&program.graph, settings.pipeline.chaining, None);
-            let text = plan.map_err(|errors| one(errors.into()))?.explain();
+            let plan = plan.map_err(|errors| one(errors.into()))?;
+            let text = match form {
+                Explanation::Text => plan.explain(),
+                Explanation::Dot => plan.dot(),
+            };
             // A reader that has seen enough is no error.
             let _ = std::io::stdout().write_all(text.as_bytes());
             return Ok(ExitCode::SUCCESS);

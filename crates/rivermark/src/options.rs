@@ -37,9 +37,9 @@ pub(crate) struct EngineOptions {
     #[arg(long, requires = "from")]
     pub(crate) accept_duplicates: bool,
 
-    /// Show tasks, exchanges and slots, and exit
-    #[arg(long)]
-    pub(crate) explain_graph: bool,
+    /// Show tasks, exchanges and slots, and exit; `dot` for a picture by Graphviz
+    #[arg(long, value_name = "text|dot", value_enum, num_args = 0..=1, default_missing_value = "text", require_equals = false)]
+    pub(crate) explain_graph: Option<Explanation>,
 
     /// No progress, and no log but errors
     #[arg(long, short, conflicts_with = "verbose")]
@@ -52,6 +52,15 @@ pub(crate) struct EngineOptions {
     /// Write the job's phases to this file, one a line, for a program that watches it
     #[arg(long, value_name = "FILE", hide = true)]
     pub(crate) announce: Option<PathBuf>,
+}
+
+/// The form in which a graph is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Explanation {
+    /// Lines for people.
+    Text,
+    /// The language of Graphviz.
+    Dot,
 }
 
 impl EngineOptions {
@@ -128,6 +137,8 @@ Examples:
       the same with more subtasks
   {program} --explain-graph
       the tasks, exchanges and slots of the job, without running it
+  {program} --explain-graph dot | dot -Tsvg > job.svg
+      the same as a picture, by Graphviz
 
 Keys are Flink's; the ones to know first:
   pipeline.name                      the job's name, under which its state is found again

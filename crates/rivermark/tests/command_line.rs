@@ -128,6 +128,13 @@ fn explaining_the_graph_runs_nothing() {
     let plan = text(&output.stdout);
     assert!(plan.starts_with("job: 2 tasks, 6 subtasks, 3 slots\n"), "{plan}");
     assert!(output.status.success());
+    let output = run(&["/nowhere", "--explain-graph", "dot", "--parallelism", "3"]);
+    let picture = text(&output.stdout);
+    assert!(
+        picture.starts_with("digraph \"job\" {\n") && picture.ends_with("}\n"),
+        "{picture}"
+    );
+    assert!(output.status.success());
 }
 
 #[test]

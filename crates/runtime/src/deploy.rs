@@ -235,7 +235,9 @@ impl Deployment {
                     .flat_map(|vertex| vertex.subtasks())
             };
             for from in subtasks(exchange.from) {
-                for to in subtasks(exchange.to).filter(|to| exchange.has_channel(from.index, to.index)) {
+                for to in
+                    subtasks(exchange.to).filter(|to| self.plan.has_channel(exchange, from.index, to.index))
+                {
                     let (sender, receiver) = watched_channel(
                         self.limits.credit,
                         waker(from),
@@ -374,7 +376,13 @@ impl Deployment {
                 seed: self.seed,
                 max_parallelism,
             },
-            Partitioning::Rebalance => Route::Rebalance,
+            // Which channels there are makes the difference between the two.
+            Partitioning::Rebalance | Partitioning::Rescale => Route::Rebalance,
+            Partitioning::Shuffle => Route::Shuffle {
+                seed: self.env.random_u64(),
+            },
+            Partitioning::Global => Route::Global,
+            Partitioning::Custom => Route::Custom,
             Partitioning::Broadcast => Route::Broadcast,
         };
         let router = Router::new(route, senders.len(), self.limits.batch_rows);

@@ -3,7 +3,7 @@
 //! Layout, from the outside in: [`program`] (what is to run), [`deploy`] (one attempt of it, started), [`messages`] (what
 //! master and slots say to each other), [`slot`] (a thread's loop), [`task`] (one subtask: gate, chain, outboxes, snapshot),
 //! [`build`] (a task as data, and its making), [`chain`] (operators one behind the other), [`gate`], [`outbox`] and [`channel`] (how rows get in and out),
-//! [`operator`], [`source`], [`cursor`] (what an operator is and sees), [`side`] (side outputs), [`careful`] (rows that operators fail at), [`operators`] (those of the DataStream API), [`metrics`], [`seams`] (for tests).
+//! [`operator`], [`source`], [`cursor`] (what an operator is and sees), [`side`] (side outputs), [`lists`] (state without a key), [`careful`] (rows that operators fail at), [`operators`] (those of the DataStream API), [`metrics`], [`seams`] (for tests).
 //! Non-goals: it decides nothing about checkpoints or restarts (`protocol` does), and talks to no foreign system.
 
 pub mod build;
@@ -13,6 +13,7 @@ pub mod channel;
 pub mod cursor;
 pub mod deploy;
 pub mod gate;
+pub mod lists;
 pub mod messages;
 pub mod metrics;
 pub mod operator;
@@ -28,6 +29,7 @@ pub mod waker;
 
 pub use careful::{Care, FailedRow};
 pub use cursor::{RowCursor, TypedRows};
+pub use lists::{OperatorList, is_union_list};
 pub use messages::{OperatorEvent, OperatorReport, SinkPhase, SourceAssignment, TaskCommand, TaskEvent};
 pub use operator::{Cx, Flow, Lists, OpenCx, Operator, Reporter, SubtaskInfo};
 pub use program::{NodeBody, OperatorFactory, Program, SourceFactory};

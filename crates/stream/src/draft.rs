@@ -24,12 +24,14 @@ pub(crate) const DEAD_LETTERS: u8 = u8::MAX;
 pub(crate) type SettledSource = Rc<dyn Fn(Undecodable) -> NodeBody>;
 
 /// Where the rows of a stream come from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub(crate) struct Origin {
     pub(crate) node: NodeId,
     pub(crate) port: u8,
     /// What the user asked for; else it depends on the parallelism of both ends.
     pub(crate) via: Option<Partitioning>,
+    /// What the records travel by, if a partitioner looks at them.
+    pub(crate) edge: Option<Arc<dyn EdgeType>>,
 }
 
 impl Origin {
@@ -39,6 +41,7 @@ impl Origin {
             node,
             port: 0,
             via: None,
+            edge: None,
         }
     }
 
@@ -131,10 +134,10 @@ impl Draft {
     /// Connects all of some origins with one input.
     pub(crate) fn connect(&mut self, from: &[Origin], to: NodeId, input: InputId, kind: Arc<dyn EdgeType>) {
         self.edges.extend(from.iter().map(|from| DraftEdge {
-            from: *from,
+            from: from.clone(),
             to,
             input,
-            kind: kind.clone(),
+            kind: from.edge.clone().unwrap_or_else(|| kind.clone()),
         }));
     }
 
@@ -151,9 +154,10 @@ impl Draft {
                     node,
                     port: 0,
                     via: None,
+                    ..
                 },
             ] => return self.change_node(*node, change),
-            [Origin { port: 0, .. }] => "behind rebalance(), which is no operator",
+            [Origin { port: 0, .. }] => "behind a partitioner such as rebalance(), which is no operator",
             [
                 Origin {
                     port: DEAD_LETTERS, ..
@@ -172,8 +176,9 @@ impl Draft {
         let Some(DraftNode { node, .. }) = self.nodes.get_mut(id.0 as usize) else {
             return 0;
         };
-        let fault = match node.side_outputs.get(tag) {
-            Some(port) => match &node.output_types[usize::from(*port)] {
+        let taken = node.side_outputs.iter().find(|(taken, _)| taken == tag);
+        let fault = match taken {
+            Some((_, port)) => match &node.output_types[usize::from(*port)] {
                 taken if taken == type_name => return *port,
                 taken => format!(
                     "side output {tag:?} of \"{}\" is taken with rows of {taken} and of {type_name}: use one constant for \
@@ -184,7 +189,7 @@ impl Draft {
             None => match u8::try_from(node.output_types.len()) {
                 Ok(port) => {
                     node.output_types.push(type_name.to_owned());
-                    node.side_outputs.insert(tag.to_owned(), port);
+                    node.side_outputs.push((tag.to_owned(), port));
                     return port;
                 }
                 Err(_) => format!(

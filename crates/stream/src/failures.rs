@@ -1,6 +1,6 @@
 //! Records that cannot be processed: what becomes of them, and where they go.
 
-use crate::draft::{DEAD_LETTERS, Origin};
+use crate::draft::Origin;
 use crate::env::StreamEnv;
 use crate::stream::DataStream;
 use rivermark_connector::Undecodable;
@@ -88,11 +88,7 @@ impl<T: Data, I: Data, P: Pipe<I, Out = T>> DataStream<T, I, P> {
         draft.borrow_mut().change(&from, ".with_dead_letters()", |node| {
             node.takes_dead_letters = true
         });
-        let letters = from.iter().map(|origin| Origin {
-            port: DEAD_LETTERS,
-            via: None,
-            ..*origin
-        });
+        let letters = from.iter().map(|origin| Origin::dead_letters(origin.node));
         let letters = DataStream::new(draft.clone(), letters.collect());
         (DataStream::new(draft, from), letters)
     }

@@ -36,8 +36,9 @@ where
                 type_name::<K>()
             ));
         }
-        from.iter_mut()
-            .for_each(|origin| origin.via = Some(Partitioning::Key));
+        for origin in &mut from {
+            (origin.via, origin.edge) = (Some(Partitioning::Key), None);
+        }
         KeyedStream {
             draft,
             from,

@@ -1,8 +1,9 @@
 //! The typed DataStream API: a job as streams of Rust values, with Flink's words.
 //!
-//! Layout: [`StreamEnv`] (`env`: sources, and what holds for the whole job), [`DataStream`] (`stream`: what needs no key),
-//! [`KeyedStream`] and [`ConnectedStreams`] (`keyed`), [`WindowedStream`] (`window`), [`JoinedStreams`] and [`IntervalJoin`]
-//! (`join`), [`StreamSink`] (`sink`), and `draft`,
+//! Layout: [`StreamEnv`] (`env`: sources, and what holds for the whole job), [`DataStream`] (`stream`: what needs no key;
+//! `placement`: partitioners and slots; `process`: operators of the user's own), [`KeyedStream`] and [`ConnectedStreams`]
+//! (`keyed`), [`WindowedStream`] (`window`), [`JoinedStreams`] and [`IntervalJoin`] (`join`), [`StreamSink`] (`sink`), and
+//! `draft`,
 //! the graph that all of them write to. What comes out is a `Program`: a graph, and what its nodes and edges are made of.
 //! Non-goals: it runs nothing, and does no I/O.
 
@@ -12,6 +13,8 @@ mod env;
 mod failures;
 mod join;
 mod keyed;
+mod placement;
+mod process;
 mod sink;
 mod stream;
 mod window;
@@ -26,6 +29,7 @@ pub use env::StreamEnv;
 pub use failures::FailingRow;
 pub use join::{BoundedJoin, Groups, IntervalJoin, JoinedStreams, Pairs, WindowedJoin};
 pub use keyed::{ConnectedStreams, KeyedStream};
+pub use process::{BroadcastConnectedStream, ConnectedDataStreams, KeyedBroadcastConnectedStream};
 pub use sink::StreamSink;
 pub use stream::DataStream;
 pub use window::{DropLate, KeepLate, LateRecords, WindowedStream};
@@ -42,10 +46,10 @@ pub use rivermark_runtime::operators::window::{
     TriggerCx, TriggerResult, WindowAssigner, WindowsOf,
 };
 pub use rivermark_runtime::operators::{
-    Aggregate, AsyncMode, AsyncRetry, Fold, KeyedOp, KeyedOp2, KeyedOpenCx, Out, Timed, Timer, TtlOpenCx,
-    Tumbling, Window,
+    Aggregate, AsyncMode, AsyncRetry, BroadcastOp, Fold, KeyedBroadcastOp, KeyedOp, KeyedOp2, KeyedOpenCx,
+    Out, ProcessOp, ProcessOp2, ProcessOpenCx, Timed, Timer, TtlOpenCx, Tumbling, Window,
 };
-pub use rivermark_runtime::{OutputTag, Program, SideOutput};
+pub use rivermark_runtime::{OperatorList, OutputTag, Program, SideOutput};
 pub use rivermark_state::{
     AggregateFunction, AggregatingState, ReducingState, StateTtl, StateVisibility, TtlAggregatingState,
     TtlListState, TtlMapState, TtlReducingState, TtlValueState, UpdateType,

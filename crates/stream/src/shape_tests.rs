@@ -1,4 +1,4 @@
-//! Graphs with side outputs, as written.
+//! Graphs with side outputs, partitioners and slots, as written.
 
 use crate::*;
 use rivermark_types::ErrorKind;
@@ -60,10 +60,7 @@ fn side_outputs_are_ports_numbered_as_they_are_taken() {
     );
     let node = &program.graph.nodes[1];
     assert_eq!(node.output_types, ["alloc::string::String", "u64", "u64"]);
-    assert_eq!(
-        node.side_outputs,
-        [("even".to_owned(), 2), ("odd".to_owned(), 1)].into()
-    );
+    assert_eq!(node.side_outputs, [("odd".to_owned(), 1), ("even".to_owned(), 2)]);
 }
 
 #[test]
@@ -92,4 +89,101 @@ fn a_side_output_has_one_type_and_one_operator() {
     let both = numbers.clone().union(numbers);
     both.side_output(&ODD).discard();
     refused(&env, "stands behind union(..)");
+}
+
+#[test]
+fn every_partitioner_is_on_its_edge() {
+    let env = StreamEnv::new();
+    env.set_parallelism(2);
+    let numbers = env.sequence(9).uid("n").name("n");
+    numbers.clone().rebalance().discard().name("rebalance");
+    numbers.clone().rescale().discard().name("rescale");
+    numbers.clone().shuffle().discard().name("shuffle");
+    numbers.clone().broadcast().discard().name("broadcast");
+    numbers.clone().global().discard().name("global");
+    numbers.clone().forward().discard().name("forward");
+    let custom = numbers.partition_custom(|n, subtasks| *n as u32 % subtasks, |n| *n);
+    custom
+        .clone()
+        .key_by(|n| *n)
+        .process(|| Silent)
+        .uid("keyed")
+        .discard()
+        .name("keyed");
+    custom
+        .union(env.sequence(1).uid("m").name("m"))
+        .discard()
+        .name("custom");
+    let program = env.build().unwrap();
+    assert_eq!(
+        edges(&program),
+        [
+            "n.0 -> rebalance.0 rebalance",
+            "n.0 -> rescale.0 rescale",
+            "n.0 -> shuffle.0 shuffle",
+            "n.0 -> broadcast.0 broadcast",
+            "n.0 -> global.0 global",
+            "n.0 -> forward.0 forward",
+            "n.0 -> process.0 hash",
+            "process.0 -> keyed.0 forward",
+            "n.0 -> custom.0 custom",
+            "m.0 -> custom.0 forward"
+        ]
+    );
+    let places = |edge: usize| {
+        let router = rivermark_data::Router::new(rivermark_data::Route::Custom, 4, 1);
+        let mut places = vec![];
+        let mut scatter = program.edges[edge].scatter(router);
+        let rows = rivermark_data::Typed::untimed(vec![5u64, 6, 7]);
+        scatter
+            .push(rivermark_data::Batch::new(rows), &mut |channel, _| {
+                places.push(channel)
+            })
+            .unwrap();
+        places
+    };
+    assert_eq!(places(8), [1, 2, 3], "the partitioner is on the edge");
+}
+
+#[test]
+fn forward_between_parallelisms_is_refused() {
+    let env = StreamEnv::new();
+    env.sequence(9).uid("n").forward().discard().set_parallelism(3);
+    refused(&env, "write .rebalance() between them");
+}
+
+#[test]
+fn slot_groups_are_inherited_and_blocking_operators_are_alone() {
+    let env = StreamEnv::new();
+    env.set_parallelism(2);
+    let numbers = env.sequence(9).uid("n").name("n").slot_sharing_group("in");
+    let slow = numbers.map(|n| n).name("slow").blocking().set_parallelism(1);
+    slow.map(|n| n)
+        .name("after")
+        .discard()
+        .name("d")
+        .slot_sharing_group("out");
+    let program = env.build().unwrap();
+    let plan = rivermark_protocol::plan::Plan::new(&program.graph, true, None).unwrap();
+    assert_eq!(
+        plan.explain(),
+        "\
+job: 4 tasks, 7 subtasks, 5 slots
+tasks
+  v0  n      2 x  v0/0 v0/1
+  v1  slow   1 x  v1/0
+  v2  after  2 x  v2/0 v2/1
+  v3  d      2 x  v3/0 v3/1
+exchanges
+  e0  v0 -> v1  rebalance, 2 channels
+  e1  v1 -> v2  rebalance, 2 channels
+  e2  v2 -> v3  forward, 2 channels
+slots
+  slot 0  v0/0 v2/0  group \"in\"
+  slot 1  v0/1 v2/1  group \"in\"
+  slot 2  v3/0  group \"out\"
+  slot 3  v3/1  group \"out\"
+  slot 4  v1/0  blocking, alone
+"
+    );
 }

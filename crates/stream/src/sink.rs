@@ -15,7 +15,7 @@ impl StreamSink {
         StreamSink { draft, node }
     }
 
-    fn change(self, change: impl FnOnce(&mut DraftNode)) -> StreamSink {
+    pub(crate) fn change(self, change: impl FnOnce(&mut DraftNode)) -> StreamSink {
         self.draft.borrow_mut().change_node(self.node, change);
         self
     }

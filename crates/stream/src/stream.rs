@@ -3,7 +3,7 @@
 //! `map`, `filter`, `flat_map` and `try_map` grow the stream's own type, as an iterator's adapters do; the run becomes one
 //! operator when something needs an operator: a name, a uid, a parallelism, a key, a sink.
 
-use crate::draft::{Origin, SharedDraft};
+use crate::draft::{DraftNode, Origin, SharedDraft};
 use crate::keyed::KeyedStream;
 use crate::sink::StreamSink;
 use rivermark_connector::{CommitNode, DiscardNode, Sink, TwoPhaseSink};
@@ -224,13 +224,12 @@ impl<T: Data, I: Data, P: Pipe<I, Out = T>> DataStream<T, I, P> {
         union
     }
 
-    /// Deals the records out in turns to all subtasks of whatever follows.
-    pub fn rebalance(self) -> DataStream<T> {
+    /// The stream, to be dealt out in another way; by an edge of its own, if that looks at records.
+    pub(crate) fn via(self, partitioning: Partitioning, edge: Option<Arc<dyn EdgeType>>) -> DataStream<T> {
         let mut stream = self.end_fusion();
-        stream
-            .from
-            .iter_mut()
-            .for_each(|origin| origin.via = Some(Partitioning::Rebalance));
+        for origin in &mut stream.from {
+            (origin.via, origin.edge) = (Some(partitioning), edge.clone());
+        }
         stream
     }
 
@@ -270,38 +269,33 @@ impl<T: Data, I: Data, P: Pipe<I, Out = T>> DataStream<T, I, P> {
         StreamSink::new(draft, node)
     }
 
+    /// Changes the operator that the stream comes from. `what` is the line the user wrote.
+    pub(crate) fn change(self, what: &str, change: impl FnOnce(&mut DraftNode)) -> DataStream<T> {
+        let stream = self.end_fusion();
+        stream.draft.borrow_mut().change(&stream.from, what, change);
+        stream
+    }
+
     /// Names the operator in logs, metrics and explanations.
     pub fn name(self, name: &str) -> DataStream<T> {
-        let stream = self.end_fusion();
-        let what = format!(".name({name:?})");
-        stream
-            .draft
-            .borrow_mut()
-            .change(&stream.from, &what, |draft| draft.node.name = name.to_owned());
-        stream
+        self.change(&format!(".name({name:?})"), |draft| {
+            draft.node.name = name.to_owned()
+        })
     }
 
     /// Gives the operator the stable name that its state is found by when a job is resumed, also after other operators have
     /// changed. Sources and whatever has state need one.
     pub fn uid(self, uid: &str) -> DataStream<T> {
-        let stream = self.end_fusion();
-        let what = format!(".uid({uid:?})");
-        stream
-            .draft
-            .borrow_mut()
-            .change(&stream.from, &what, |draft| draft.node.uid = Some(Uid::from(uid)));
-        stream
+        self.change(&format!(".uid({uid:?})"), |draft| {
+            draft.node.uid = Some(Uid::from(uid))
+        })
     }
 
     /// Sets in how many subtasks the operator runs, instead of the environment's number.
     pub fn set_parallelism(self, parallelism: u32) -> DataStream<T> {
-        let stream = self.end_fusion();
-        let what = format!(".set_parallelism({parallelism})");
-        stream
-            .draft
-            .borrow_mut()
-            .change(&stream.from, &what, |draft| draft.parallelism = Some(parallelism));
-        stream
+        self.change(&format!(".set_parallelism({parallelism})"), |draft| {
+            draft.parallelism = Some(parallelism)
+        })
     }
 
     /// Lets the operator run in a task of its own, never in one with its neighbours.
@@ -315,12 +309,7 @@ impl<T: Data, I: Data, P: Pipe<I, Out = T>> DataStream<T, I, P> {
     }
 
     fn chain(self, what: &str, chaining: Chaining) -> DataStream<T> {
-        let stream = self.end_fusion();
-        stream
-            .draft
-            .borrow_mut()
-            .change(&stream.from, what, |draft| draft.node.chaining = chaining);
-        stream
+        self.change(what, |draft| draft.node.chaining = chaining)
     }
 }
 

@@ -351,7 +351,7 @@ fn what_names_no_operator_is_refused() {
         &env,
         &[
             ".uid(\"both\") stands behind union(..)",
-            ".set_parallelism(2) stands behind rebalance()",
+            ".set_parallelism(2) stands behind a partitioner such as rebalance()",
         ],
     );
 }

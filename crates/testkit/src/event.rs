@@ -3,7 +3,7 @@
 use rivermark_data::{Batch, Data, Key, Typed};
 use rivermark_types::{InputId, KeyHash, Timestamp, hash_key};
 use std::any::{Any, type_name};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// An element of the input.
@@ -98,21 +98,29 @@ type Select = Box<dyn Fn(u64, &dyn Any) -> Option<KeyHash>>;
 
 /// How the rows of each input are dealt out to several instances.
 #[derive(Default)]
-pub(crate) struct Keys(BTreeMap<InputId, Select>);
+pub(crate) struct Keys {
+    by_input: BTreeMap<InputId, Select>,
+    /// Inputs whose rows every instance gets.
+    broadcast: BTreeSet<InputId>,
+}
 
 impl Keys {
     pub(crate) fn add<I: Data, K: Key>(&mut self, input: u8, select: impl Fn(&I) -> K + 'static) {
         let hash = move |seed, row: &dyn Any| row.downcast_ref::<I>().map(|row| hash_key(seed, &select(row)));
-        self.0.insert(InputId(input), Box::new(hash));
+        self.by_input.insert(InputId(input), Box::new(hash));
+    }
+
+    pub(crate) fn add_broadcast(&mut self, input: u8) {
+        self.broadcast.insert(InputId(input));
     }
 
     /// Whether the operator stands behind a `key_by`.
     pub(crate) fn is_keyed(&self) -> bool {
-        !self.0.is_empty()
+        !self.by_input.is_empty()
     }
 
     fn hash(&self, seed: u64, input: InputId, row: &dyn AnyRow) -> Option<KeyHash> {
-        let select = self.0.get(&input)?;
+        let select = self.by_input.get(&input)?;
         let hash = select(seed, row.value());
         Some(
             hash.unwrap_or_else(|| panic!("the key selector of {input} does not take a {}", row.type_name())),
@@ -160,6 +168,10 @@ pub(crate) fn portions(
                 let run: Vec<_> = rest.iter().map_while(of_run).take(batch).collect();
                 rest = &rest[run.len()..];
                 for row in run {
+                    if keys.broadcast.contains(input) {
+                        dealt.iter_mut().for_each(|rows| rows.push(row.clone()));
+                        continue;
+                    }
                     dealt[owner(keys.hash(seed, *input, &*row))].push(row);
                 }
                 let full = dealt.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty());

@@ -11,6 +11,7 @@ use rivermark_runtime::Care;
 use rivermark_runtime::build::NodePlan;
 use rivermark_runtime::{
     Lists, NodeBody, OperatorEvent, OperatorReport, SinkPhase, SlotWaker, SubtaskInfo, TaskEvent,
+    is_union_list,
 };
 use rivermark_state::RestoredState;
 use rivermark_state::image::{ImageChunk, ImageSink, StateId};
@@ -407,12 +408,24 @@ impl Fleet {
 
 impl Snapshot {
     /// Lists and watermark for each instance of a new parallelism. At the old one each gets its own back; else entries are
-    /// dealt one by one, more widely than the master does: an operator may not count on neighbours.
+    /// dealt one by one, more widely than the master does: an operator may not count on neighbours. Union lists go to all.
     fn deal(&self, parallelism: usize) -> Result<Vec<(Lists, Timestamp)>, String> {
         let parse = |text: &String| serde_json::from_str::<Lists>(text).map_err(|error| error.to_string());
         let lists: Vec<Lists> = self.lists.iter().map(parse).collect::<Result<_, _>>()?;
+        let mut unions = Lists::new();
+        for (name, entries) in lists.iter().flatten().filter(|(name, _)| is_union_list(name)) {
+            unions.entry(name.clone()).or_default().extend(entries.clone());
+        }
+        let mut shares = self.divide(lists, parallelism);
+        for (lists, _) in &mut shares {
+            lists.extend(unions.clone());
+        }
+        Ok(shares)
+    }
+
+    fn divide(&self, lists: Vec<Lists>, parallelism: usize) -> Vec<(Lists, Timestamp)> {
         if lists.len() == parallelism {
-            return Ok(lists.into_iter().zip(self.watermarks.iter().copied()).collect());
+            return lists.into_iter().zip(self.watermarks.iter().copied()).collect();
         }
         let watermark = self.watermarks.iter().copied().min().unwrap_or(Timestamp::MIN);
         let mut shares = vec![(Lists::new(), watermark); parallelism];
@@ -424,7 +437,7 @@ impl Snapshot {
             let share: &mut Vec<Value> = shares[at % parallelism].0.entry(name).or_default();
             share.push(entry);
         }
-        Ok(shares)
+        shares
     }
 
     /// All pages; each instance takes the rows of its own key groups.

@@ -53,6 +53,12 @@ impl Verification {
         self
     }
 
+    /// Every instance gets the rows of this input. What they emit for one, each of them emits.
+    pub fn broadcast(mut self, input: u8) -> Self {
+        self.keys.add_broadcast(input);
+        self
+    }
+
     /// Adds to the input. A bounded job ends its input with a watermark of `i64::MAX`; here that is said.
     pub fn input(mut self, events: impl IntoIterator<Item = Event>) -> Self {
         self.input.extend(events);

@@ -292,7 +292,11 @@ impl Graph {
                 to_parallelism: to.parallelism,
             });
         }
-        if to.keyed && edge.partitioning == Partitioning::Rebalance {
+        let by_key = matches!(
+            edge.partitioning,
+            Partitioning::Key | Partitioning::Forward | Partitioning::Broadcast
+        );
+        if to.keyed && !by_key {
             errors.push(GraphError::KeyedWithoutKey {
                 from: from.name.clone(),
                 to: to.name.clone(),

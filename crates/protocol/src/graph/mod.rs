@@ -11,7 +11,6 @@ pub use check::GraphError;
 use crate::aligner::AlignMode;
 use rivermark_types::{InputId, JobName, MaxParallelism, NodeId, Uid, hash_key};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// What a node does at the border of the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -45,8 +44,16 @@ pub enum Partitioning {
     Key,
     /// In turns.
     Rebalance,
+    /// In turns among a few: subtasks of the two sides are grouped so that as few channels as possible connect them.
+    Rescale,
+    /// By chance.
+    Shuffle,
     /// Every row to every subtask.
     Broadcast,
+    /// All rows to the first subtask.
+    Global,
+    /// By a function of the user's, which the program has.
+    Custom,
 }
 
 impl Partitioning {
@@ -65,7 +72,28 @@ impl Partitioning {
             Partitioning::Forward => "forward",
             Partitioning::Key => "hash",
             Partitioning::Rebalance => "rebalance",
+            Partitioning::Rescale => "rescale",
+            Partitioning::Shuffle => "shuffle",
             Partitioning::Broadcast => "broadcast",
+            Partitioning::Global => "global",
+            Partitioning::Custom => "custom",
+        }
+    }
+
+    /// Whether subtask `from` of `senders` has a channel to subtask `to` of `receivers`. All but forward and rescale connect
+    /// everybody, so that marks reach those whom no row does.
+    pub fn connects(self, from: u32, senders: u32, to: u32, receivers: u32) -> bool {
+        let share =
+            |index: u32, of: u32, among: u32| u64::from(index) * u64::from(of) / u64::from(among.max(1));
+        match self {
+            Partitioning::Forward => from == to,
+            // Consecutive runs of the wider side, one for each subtask of the narrower.
+            Partitioning::Rescale if senders >= receivers => {
+                let run = share(to, senders, receivers)..share(to + 1, senders, receivers);
+                run.contains(&u64::from(from))
+            }
+            Partitioning::Rescale => share(to, senders, receivers) == u64::from(from),
+            _ => true,
         }
     }
 }
@@ -115,10 +143,14 @@ pub struct Node {
     pub two_phase: bool,
     /// With whom it may share a task.
     pub chaining: Chaining,
+    /// The slot sharing group that the user gave it; without one it has that of its inputs.
+    pub slot_group: Option<String>,
+    /// Whether its code may block: its subtasks then share their slots, and so their threads, with nobody.
+    pub blocking: bool,
     /// The type of the rows of each output port; port 0 is the main output, others are side outputs.
     pub output_types: Vec<String>,
-    /// The side outputs that somebody takes: the tag's name, and its port.
-    pub side_outputs: BTreeMap<String, u8>,
+    /// The side outputs that somebody takes: the tag's name, and its port. (A list: the digest takes no maps.)
+    pub side_outputs: Vec<(String, u8)>,
     /// The port that records given up leave by, if it gives up any.
     #[serde(default)]
     pub dead_letters: Option<u8>,
@@ -144,8 +176,10 @@ impl Node {
             exactly_once: false,
             two_phase: false,
             chaining: Chaining::Allowed,
+            slot_group: None,
+            blocking: false,
             output_types,
-            side_outputs: BTreeMap::new(),
+            side_outputs: vec![],
             dead_letters: None,
         }
     }

@@ -1,5 +1,6 @@
 //! The plan as text, for `--explain-graph` and logs. Machines read the plan's JSON instead (it is plain data).
 
+use super::slots::DEFAULT_GROUP;
 use super::{Exchange, Plan, Slot, Vertex};
 use std::fmt::{self, Display, Write};
 
@@ -93,5 +94,10 @@ impl Display for TaskLine<'_> {
 
 fn write_slot(text: &mut String, slot: &Slot) -> fmt::Result {
     let names: Vec<String> = slot.subtasks.iter().map(|subtask| subtask.to_string()).collect();
-    writeln!(text, "  {}  {}", slot.id, names.join(" "))
+    write!(text, "  {}  {}", slot.id, names.join(" "))?;
+    match slot.group.as_deref() {
+        Some(DEFAULT_GROUP) => writeln!(text),
+        Some(group) => writeln!(text, "  group \"{group}\""),
+        None => writeln!(text, "  blocking, alone"),
+    }
 }

@@ -2,22 +2,26 @@
 //!
 //! A new task starts where the parallelism changes or rows are re-dealt (`key_by` and every other edge that is not
 //! forward), where several streams meet, and where chaining is off; everything else runs as a chain in one task, which
-//! may branch into a tree. Slot i holds subtask i of every vertex, as Flink's slot sharing does.
+//! may branch into a tree.
 //!
-//! Layout: this file holds the plan and how it is made, [`wiring`] which channels exist between subtasks,
-//! [`explain`] the text for people.
+//! Layout: this file holds the plan and how it is made, [`slots`] who shares a slot, [`wiring`] which channels exist between
+//! subtasks, [`explain`] the text for people, [`dot`] the picture.
 //! Non-goals: which process has which slot, and when anything is deployed.
 
+pub mod dot;
 pub mod explain;
+pub mod slots;
 pub mod wiring;
 
+pub use slots::Slot;
 pub use wiring::{InputChannel, OutputChannel, OutputExchange};
 
 use crate::graph::{Chaining, Edge, Graph, GraphError, Partitioning};
 use rivermark_types::{
-    EdgeId, ErrorKind, Failure, InputId, JobName, MaxParallelism, NodeId, SlotId, SubtaskId, VertexId,
+    EdgeId, ErrorKind, Failure, InputId, JobName, MaxParallelism, NodeId, SubtaskId, VertexId,
 };
 use serde::{Deserialize, Serialize};
+use slots::SlotGroups;
 use std::collections::BTreeMap;
 
 /// Why a graph cannot be planned.
@@ -38,6 +42,20 @@ pub enum PlanError {
         needed: u32,
         /// What there is.
         offered: u32,
+    },
+    /// Slot sharing groups and blocking operators need slots of their own.
+    #[error(
+        "the job needs {needed} slots, but there are {offered}: {}; lower a parallelism, put operators into one slot sharing \
+         group, or raise taskmanager.numberOfTaskSlots",
+        .users.join(", ")
+    )]
+    TooFewSlotsForGroups {
+        /// What the job needs.
+        needed: u32,
+        /// What there is.
+        offered: u32,
+        /// Who needs how many.
+        users: Vec<String>,
     },
 }
 
@@ -79,6 +97,10 @@ pub struct Vertex {
     pub parallelism: u32,
     /// The number of key groups: that of its keyed operators, or else of its head.
     pub max_parallelism: MaxParallelism,
+    /// Its slot sharing group.
+    pub slot_group: String,
+    /// Whether its code may block, so that it shares its slots with nobody.
+    pub blocking: bool,
 }
 
 /// A hand-over from operator to operator inside a task.
@@ -117,15 +139,6 @@ pub struct Exchange {
     pub partitioning: Partitioning,
 }
 
-/// A place for one subtask of each vertex.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Slot {
-    /// Its index in [`Plan::slots`].
-    pub id: SlotId,
-    /// Who runs in it, by vertex.
-    pub subtasks: Vec<SubtaskId>,
-}
-
 /// A graph cut into tasks, subtasks and slots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -135,7 +148,7 @@ pub struct Plan {
     pub vertices: Vec<Vertex>,
     /// The streams between them, in the order of the graph's edges.
     pub exchanges: Vec<Exchange>,
-    /// As many slots as the widest vertex has subtasks.
+    /// As many slots as the widest vertex of each slot sharing group has subtasks, and one for each blocking subtask.
     pub slots: Vec<Slot>,
 }
 
@@ -146,20 +159,7 @@ impl Plan {
         graph.validate().map_err(PlanError::Graph)?;
         let cut = Cut::new(graph, chaining_enabled);
         let vertices = cut.vertices(graph);
-        let widest = vertices
-            .iter()
-            .max_by_key(|v| (v.parallelism, std::cmp::Reverse(v.id)));
-        let needed = widest.map_or(0, |v| v.parallelism);
-        if let (Some(offered), Some(widest)) = (slots, widest)
-            && offered < needed
-        {
-            return Err(PlanError::TooFewSlots {
-                vertex: widest.name.clone(),
-                needed,
-                offered,
-            });
-        }
-        let slots = (0..needed).map(|index| share_slot(index, &vertices)).collect();
+        let slots = slots::assign(&vertices, slots)?;
         Ok(Plan {
             name: graph.name.clone(),
             exchanges: cut.exchanges(graph),
@@ -198,7 +198,7 @@ impl Vertex {
 }
 
 /// Whether both ends of an edge run in one task, if chaining is on at all.
-fn may_chain(graph: &Graph, edge: &Edge) -> bool {
+fn may_chain(graph: &Graph, groups: &SlotGroups, edge: &Edge) -> bool {
     let (Some(from), Some(to)) = (graph.node(edge.from), graph.node(edge.to)) else {
         return false;
     };
@@ -207,6 +207,9 @@ fn may_chain(graph: &Graph, edge: &Edge) -> bool {
         && graph.edges_into(to.id).count() == 1
         && from.chaining != Chaining::Never
         && to.chaining == Chaining::Allowed
+        && groups.of(from.id) == groups.of(to.id)
+        && !from.blocking
+        && !to.blocking
 }
 
 /// Whether a node's keys are divided as those of the others in a task: a task has one division into key groups.
@@ -227,6 +230,7 @@ struct Cut {
     vertex_of: BTreeMap<NodeId, VertexId>,
     /// By edge: whether it runs inside a task.
     chained: Vec<bool>,
+    groups: SlotGroups,
 }
 
 impl Cut {
@@ -236,11 +240,12 @@ impl Cut {
             members: Vec::new(),
             vertex_of: BTreeMap::new(),
             chained,
+            groups: SlotGroups::new(graph),
         };
         for node in graph.in_topological_order() {
             let link = graph
                 .edges_into(node)
-                .find(|(_, edge)| chaining_enabled && may_chain(graph, edge));
+                .find(|(_, edge)| chaining_enabled && may_chain(graph, &cut.groups, edge));
             let joined = link.and_then(|(index, edge)| Some((index, *cut.vertex_of.get(&edge.from)?)));
             let vertex = match joined {
                 Some((index, vertex)) if shares_key_groups(graph, node, &cut.members[vertex.0 as usize]) => {
@@ -281,6 +286,8 @@ impl Cut {
                     max_parallelism: graph
                         .max_parallelism_of(keyed.unwrap_or(head))
                         .unwrap_or(MaxParallelism::default_for(head.parallelism)),
+                    slot_group: self.groups.of(head.id).to_owned(),
+                    blocking: head.blocking,
                 }
             })
             .collect()
@@ -342,19 +349,7 @@ fn chain_name(graph: &Graph, chained: &[bool], node: NodeId) -> String {
     }
 }
 
-fn share_slot(index: u32, vertices: &[Vertex]) -> Slot {
-    let wide_enough = vertices.iter().filter(|vertex| index < vertex.parallelism);
-    let subtasks = wide_enough
-        .map(|vertex| SubtaskId {
-            vertex: vertex.id,
-            index,
-        })
-        .collect();
-    Slot {
-        id: SlotId(index),
-        subtasks,
-    }
-}
-
+#[cfg(test)]
+mod placement_tests;
 #[cfg(test)]
 mod tests;

@@ -276,11 +276,15 @@ fn random_graph(sources: &[u32], operators: &[Draw]) -> Graph {
             Chaining::Head,
             Chaining::Never,
         ][usize::from(chaining % 4)];
+        graph.node_mut(node).blocking = chaining % 5 == 0;
+        graph.node_mut(node).slot_group = (chaining % 3 == 0).then(|| format!("g{}", chaining % 2));
         for (input, (from, how)) in inputs.iter().enumerate() {
             let from = NodeId(from.index(earlier) as u32);
-            match how % 4 {
+            match how % 7 {
                 0 => graph.connect_by(Partitioning::Key, from, 0, node, input as u8),
                 1 => graph.connect_by(Partitioning::Broadcast, from, 0, node, input as u8),
+                2 => graph.connect_by(Partitioning::Rescale, from, 0, node, input as u8),
+                3 => graph.connect_by(Partitioning::Global, from, 0, node, input as u8),
                 _ => graph.connect(from, node),
             }
         }

@@ -35,14 +35,19 @@ pub struct OutputExchange {
     pub channels: Vec<OutputChannel>,
 }
 
-impl Exchange {
-    /// Whether subtask `from` of the sender has a channel to subtask `to` of the receiver.
-    pub fn has_channel(&self, from: u32, to: u32) -> bool {
-        self.partitioning != Partitioning::Forward || from == to
-    }
-}
-
 impl Plan {
+    /// Whether subtask `from` of an exchange's sender has a channel to subtask `to` of its receiver.
+    pub fn has_channel(&self, exchange: &Exchange, from: u32, to: u32) -> bool {
+        let (senders, receivers) = self.widths(exchange);
+        exchange.partitioning.connects(from, senders, to, receivers)
+    }
+
+    /// How many subtasks send and how many receive.
+    fn widths(&self, exchange: &Exchange) -> (u32, u32) {
+        let width = |id| self.vertex(id).map_or(0, |vertex| vertex.parallelism);
+        (width(exchange.from), width(exchange.to))
+    }
+
     /// The channels into a subtask: by exchange, then by sending subtask.
     pub fn inputs_of(&self, subtask: SubtaskId) -> Vec<InputChannel> {
         let into = self
@@ -54,7 +59,7 @@ impl Plan {
                 .vertex(exchange.from)
                 .into_iter()
                 .flat_map(|vertex| vertex.subtasks());
-            let connected = senders.filter(|from| exchange.has_channel(from.index, subtask.index));
+            let connected = senders.filter(|from| self.has_channel(exchange, from.index, subtask.index));
             connected.map(|from| InputChannel {
                 exchange: exchange.id,
                 input: exchange.to_input,
@@ -75,7 +80,7 @@ impl Plan {
                 .vertex(exchange.to)
                 .into_iter()
                 .flat_map(|vertex| vertex.subtasks());
-            let connected = receivers.filter(|to| exchange.has_channel(subtask.index, to.index));
+            let connected = receivers.filter(|to| self.has_channel(exchange, subtask.index, to.index));
             let channels = connected
                 .map(|to| OutputChannel {
                     to,
@@ -92,12 +97,11 @@ impl Plan {
 
     /// How many channels an exchange has.
     pub fn channel_count(&self, exchange: &Exchange) -> u64 {
-        let width = |id| self.vertex(id).map_or(0, |vertex| u64::from(vertex.parallelism));
+        let (senders, receivers) = self.widths(exchange);
         match exchange.partitioning {
-            Partitioning::Forward => width(exchange.from),
-            Partitioning::Key | Partitioning::Rebalance | Partitioning::Broadcast => {
-                width(exchange.from) * width(exchange.to)
-            }
+            Partitioning::Forward => u64::from(senders),
+            Partitioning::Rescale => u64::from(senders.max(receivers)),
+            _ => u64::from(senders) * u64::from(receivers),
         }
     }
 
@@ -107,19 +111,21 @@ impl Plan {
         let before = before
             .filter(|other| other.to == exchange.to)
             .map(|other| self.fan_in(other, to));
-        let within = if exchange.partitioning == Partitioning::Forward {
-            0
-        } else {
-            from
-        };
-        ChannelIndex(before.sum::<u32>() + within)
+        ChannelIndex(before.sum::<u32>() + self.senders_below(exchange, from, to))
     }
 
     fn fan_in(&self, exchange: &Exchange, to: u32) -> u32 {
-        let senders = self.vertex(exchange.from).map_or(0, |vertex| vertex.parallelism);
+        let (senders, _) = self.widths(exchange);
+        self.senders_below(exchange, senders, to)
+    }
+
+    /// How many of the senders before this one have a channel to `to`.
+    fn senders_below(&self, exchange: &Exchange, from: u32, to: u32) -> u32 {
         match exchange.partitioning {
-            Partitioning::Forward => u32::from(to < senders),
-            Partitioning::Key | Partitioning::Rebalance | Partitioning::Broadcast => senders,
+            Partitioning::Forward | Partitioning::Rescale => (0..from)
+                .filter(|from| self.has_channel(exchange, *from, to))
+                .count() as u32,
+            _ => from,
         }
     }
 }

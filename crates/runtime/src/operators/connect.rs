@@ -1,6 +1,6 @@
 //! Two keyed streams with the same key in one operator: what the one writes into its state, the other reads.
 //!
-//! Non-goal: broadcast streams.
+//! Non-goal: broadcast streams (`broadcast` has them).
 
 use super::keyed::{KeyedOpenCx, Opened, Out, Timed, Timer, not_open};
 use crate::cursor::RowCursor;

@@ -68,8 +68,8 @@ pub struct Timer {
 /// Where a user's operator puts its output.
 #[derive(Debug)]
 pub struct Out<O> {
-    rows: Typed<O>,
-    time: Option<Timestamp>,
+    pub(super) rows: Typed<O>,
+    pub(super) time: Option<Timestamp>,
     watermark: Timestamp,
     processing_time: Timestamp,
 }
@@ -194,7 +194,7 @@ pub(super) struct Opened<K: KeyType> {
     ahead: Ahead<K>,
     timers: Option<Timers<K>>,
     processing_timers: Option<Timers<K>>,
-    at_hand: AtHand,
+    pub(super) at_hand: AtHand,
     /// A key is looked at once: whether a type can be one shows only in a value.
     is_key_checked: bool,
 }
