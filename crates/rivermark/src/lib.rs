@@ -5,11 +5,13 @@
 //! it needs. `cargo run --release --example flights` shows a job, kills it and compares.
 //!
 //! Layout: [`entry`] (a job's `main`), `options` (its command line), `launch` (from settings to a job that can be started),
-//! [`local`] (a job inside another program: tests), `dead_letters` (records that nobody takes), `progress`, `console` and `log` (what a person sees), [`announce`] (what
-//! a program that watches sees), [`wording`] (numbers for people).
+//! [`local`] (a job inside another program: tests), [`connector`] (what a source or sink of one's own is made of),
+//! `dead_letters` (records that nobody takes), `progress`, `console` and `log` (what a person sees), [`announce`] (what a
+//! program that watches sees), [`wording`] (numbers for people).
 //! Non-goals: everything a job does; the crates below do it.
 
 pub mod announce;
+pub mod connector;
 mod console;
 mod dead_letters;
 pub mod entry;
