@@ -2,18 +2,18 @@
 //! runtime, ahead of the slot.
 
 use crate::file_failure;
-use crate::source::{FileSplit, is_gzip};
-use flate2::write::MultiGzDecoder;
+use crate::source::FileSplit;
+use crate::unpack::{Packing, Unpack};
 use rivermark_env::{FileReader, Files};
 use rivermark_format::Decode;
 use rivermark_types::{Failure, Result};
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 
 /// Bytes handed on at once.
 pub(crate) const PIECE: usize = 256 << 10;
-/// Packed bytes unpacked at once: gzip makes at most about a thousand times as much of them.
+/// Packed bytes unpacked at once: gzip makes at most about a thousand times as much of them, zstd gives a block at a time.
 const PACKED_PIECE: usize = 16 << 10;
 /// A header longer than this is none.
 const LONGEST_HEADER: usize = 1 << 20;
@@ -87,7 +87,7 @@ struct RawBytes {
     at: u64,
     /// Nothing is read behind this.
     len: u64,
-    unpack: Option<MultiGzDecoder<Vec<u8>>>,
+    unpack: Option<(Packing, Unpack)>,
     ended: bool,
 }
 
@@ -103,7 +103,7 @@ impl RawBytes {
                 }
                 _ => file_failure(error),
             })?;
-        let unpack = is_gzip(&split.path).then(|| MultiGzDecoder::new(Vec::new()));
+        let unpack = Packing::of(&split.path).map(|packing| (packing, packing.unpack()));
         Ok(RawBytes {
             file,
             name,
@@ -115,33 +115,38 @@ impl RawBytes {
     }
 
     async fn next(&mut self) -> Result<Option<Vec<u8>>> {
-        while !self.ended {
+        loop {
+            if let Some((packing, unpack)) = &mut self.unpack {
+                let bytes = unpack
+                    .pull()
+                    .map_err(|error| damaged(&self.name, self.at, *packing, &error))?;
+                if !bytes.is_empty() {
+                    return Ok(Some(bytes));
+                }
+            }
+            if self.ended {
+                return Ok(None);
+            }
             let most = if self.unpack.is_some() {
                 PACKED_PIECE
             } else {
                 PIECE
             };
             let most = usize::try_from(self.len - self.at).unwrap_or(most).min(most);
-            let bytes = if most == 0 {
-                Vec::new()
-            } else {
-                self.read(most).await?
+            let bytes = match most {
+                0 => Vec::new(),
+                most => self.read(most).await?,
             };
             self.ended = bytes.is_empty();
-            let bytes = match &mut self.unpack {
-                None => bytes,
-                Some(unpack) => unpacked(unpack, &bytes).map_err(|error| {
-                    Failure::data(format!(
-                        "{}: damaged gzip: {error}: replace the file by an undamaged copy",
-                        self.name
-                    ))
-                })?,
+            let Some((packing, unpack)) = &mut self.unpack else {
+                return Ok(Some(bytes).filter(|bytes| !bytes.is_empty()));
             };
-            if !bytes.is_empty() {
-                return Ok(Some(bytes));
-            }
+            let taken = match self.ended {
+                true => unpack.end(),
+                false => unpack.push(&bytes),
+            };
+            taken.map_err(|error| damaged(&self.name, self.at, *packing, &error))?;
         }
-        Ok(None)
     }
 
     async fn read(&mut self, most: usize) -> Result<Vec<u8>> {
@@ -214,14 +219,9 @@ impl RawBytes {
     }
 }
 
-/// What more packed bytes bring; no bytes at all are the end of the file.
-fn unpacked(unpack: &mut MultiGzDecoder<Vec<u8>>, packed: &[u8]) -> io::Result<Vec<u8>> {
-    if packed.is_empty() {
-        unpack.try_finish()?;
-    } else {
-        unpack.write_all(packed)?;
-        // What the decoder still holds back would come with the next bytes only.
-        unpack.flush()?;
-    }
-    Ok(std::mem::take(unpack.get_mut()))
+fn damaged(name: &str, at: u64, packing: Packing, error: &io::Error) -> Failure {
+    let packing = packing.name();
+    Failure::data(format!(
+        "{name}: damaged {packing} before byte {at}: {error}: replace the file by an undamaged copy"
+    ))
 }

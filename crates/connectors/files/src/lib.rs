@@ -1,18 +1,22 @@
-//! Files in and out: text lines, CSV and JSON lines, plain or (in) gzip.
+//! Files in and out: text lines, CSV and JSON lines, plain or (in) gzip or zstd; Parquet (out).
 //!
 //! Layout: [`source`] ([`FileSource`]: which files and how they are cut into splits), `watch` (which files of a watched
 //! directory are new), `bytes` (the bytes of a split, on the
-//! I/O runtime), `records` (records out of bytes), [`reader`] (both together, in the slot); [`sink`] ([`FileSink`]),
-//! `directory` (where it writes) and `part` (the names of its files).
-//! Non-goals: no object stores, no columnar formats.
+//! I/O runtime), `unpack` (gzip, zstd), `records` (records out of bytes), [`reader`] (both together, in the slot); [`sink`] ([`FileSink`]),
+//! `directory` (where it writes) and `part` (the names of its files), [`encode`] (what they are made of), `parquet` (a format of its own).
+//! Non-goals: no object stores, no reading of columnar formats.
 
 mod bytes;
 mod directory;
+pub mod encode;
+#[cfg(feature = "parquet")]
+pub mod parquet;
 mod part;
 pub mod reader;
 mod records;
 pub mod sink;
 pub mod source;
+mod unpack;
 mod watch;
 
 pub use sink::{FileSink, PartFile};

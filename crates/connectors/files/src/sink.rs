@@ -6,12 +6,13 @@
 //! attempt, before anything is written into it. Files whose rows no checkpoint will list are never synced.
 
 use crate::directory::PartDirectory;
+use crate::encode::{PartEncoder, PartFormat};
 use crate::file_failure;
 use crate::part::{PartOwner, hidden_name};
 use rivermark_connector::{Sink, TwoPhaseSink};
 use rivermark_data::Data;
 use rivermark_env::{Env, FileWriter as OpenFile};
-use rivermark_format::{Csv, Encode, JsonLines, Lines};
+use rivermark_format::{Csv, JsonLines, Lines};
 use rivermark_runtime::SubtaskInfo;
 use rivermark_types::{CheckpointId, Result};
 use serde::{Deserialize, Serialize};
@@ -52,7 +53,7 @@ impl FileSink<Lines> {
     }
 }
 
-impl<E: Encode> FileSink<E> {
+impl<E: PartFormat> FileSink<E> {
     /// Any format.
     pub fn new(dir: impl Into<PathBuf>, format: E) -> FileSink<E> {
         FileSink {
@@ -69,7 +70,7 @@ impl<E: Encode> FileSink<E> {
     }
 }
 
-impl<E: Encode> Sink for FileSink<E> {
+impl<E: PartFormat> Sink for FileSink<E> {
     type Writer = PartWriter<E>;
 
     fn name(&self) -> String {
@@ -101,28 +102,29 @@ pub struct PartFile {
 }
 
 /// One subtask's writer.
-pub struct PartWriter<E: Encode> {
+pub struct PartWriter<E: PartFormat> {
     sink: FileSink<E>,
     dir: PartDirectory,
     owner: PartOwner,
     subtask: u32,
     counter: u64,
-    part: Option<OpenPart>,
+    part: Option<OpenPart<E::Encoder>>,
     /// Closed since the last `prepare`.
     closed: Vec<PartFile>,
 }
 
 /// The file being written.
-struct OpenPart {
+struct OpenPart<N> {
+    encoder: N,
     file: Box<dyn OpenFile>,
     name: String,
     written: u64,
     buffer: Vec<u8>,
 }
 
-impl OpenPart {
+impl<N: PartEncoder> OpenPart<N> {
     fn len(&self) -> u64 {
-        self.written + self.buffer.len() as u64
+        self.written + (self.buffer.len() + self.encoder.held()) as u64
     }
 
     async fn flush(&mut self) -> Result<()> {
@@ -132,14 +134,13 @@ impl OpenPart {
     }
 }
 
-impl<E: Encode> PartWriter<E> {
+impl<E: PartFormat> PartWriter<E> {
     async fn write_rows(&mut self, rows: &[E::Row]) -> Result<()> {
         let mut part = match self.part.take() {
             Some(part) => part,
             None => self.begin_part().await?,
         };
-        let at_start = part.len() == 0;
-        self.sink.format.encode(rows, at_start, &mut part.buffer)?;
+        part.encoder.encode(rows, &mut part.buffer)?;
         if part.buffer.len() >= WRITE_BYTES {
             part.flush().await?;
         }
@@ -148,13 +149,15 @@ impl<E: Encode> PartWriter<E> {
         if full { self.close_part().await } else { Ok(()) }
     }
 
-    async fn begin_part(&mut self) -> Result<OpenPart> {
+    async fn begin_part(&mut self) -> Result<OpenPart<E::Encoder>> {
+        let encoder = self.sink.format.begin()?;
         let name = self
             .owner
             .part_name(self.subtask, self.counter, self.sink.format.extension());
         self.counter += 1;
         let file = self.dir.create(&hidden_name(&name)).await?;
         Ok(OpenPart {
+            encoder,
             file,
             name,
             written: 0,
@@ -166,6 +169,7 @@ impl<E: Encode> PartWriter<E> {
         let Some(mut part) = self.part.take() else {
             return Ok(());
         };
+        part.encoder.finish(&mut part.buffer)?;
         if !part.buffer.is_empty() {
             part.flush().await?;
         }
@@ -179,7 +183,7 @@ impl<E: Encode> PartWriter<E> {
     }
 }
 
-impl<E: Encode> TwoPhaseSink for PartWriter<E> {
+impl<E: PartFormat> TwoPhaseSink for PartWriter<E> {
     type Row = E::Row;
     type Committable = PartFile;
 

@@ -4,6 +4,7 @@ use crate::bytes::SplitBytes;
 use crate::file_failure;
 use crate::reader::FileReader;
 use crate::records::{Next, Records};
+use crate::unpack::Packing;
 use crate::watch::{Watched, is_temporary};
 use rivermark_connector::{Found, Peek, ReaderCx, Source, SplitEnumerator, Undecodable};
 use rivermark_data::Data;
@@ -22,7 +23,7 @@ const SPLIT_BYTES: u64 = 16 << 20;
 /// Files as a source, in the order of their names, bounded unless it goes on [continuously](FileSource::continuously); of a directory, the files directly in it whose names begin with
 /// neither `.` nor `_`. Files are read up to the length they have when the job starts, and must not change before that.
 ///
-/// A record belongs to the split in which it begins. Files ending in `.gz` are one split each.
+/// A record belongs to the split in which it begins. Files ending in `.gz` (gzip) or `.zst` (zstd) are unpacked, and one split each.
 #[derive(Clone, Debug)]
 pub struct FileSource<F> {
     paths: Vec<PathBuf>,
@@ -232,7 +233,7 @@ impl FileEnumerator {
             end: None,
             len,
         };
-        let Some(size) = self.split_bytes.filter(|_| !is_gzip(path)) else {
+        let Some(size) = self.split_bytes.filter(|_| Packing::of(path).is_none()) else {
             splits.push(whole);
             return;
         };
@@ -295,9 +296,4 @@ impl SplitEnumerator for FileEnumerator {
             found.ok_or_else(|| Failure::invalid(format!("{state} is no state of a file source")))?;
         Ok(())
     }
-}
-
-pub(crate) fn is_gzip(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("gz"))
 }

@@ -130,12 +130,29 @@ impl Feed {
 
     /// Reads from a position on, until the end or until nobody wants the rows any more.
     pub(crate) async fn run<F: Decode>(mut self, format: F, position: u64) {
-        let last = match self.read(format, position).await {
+        let mut journal = None;
+        let last = match self.read(format, position, &mut journal).await {
             Ok(()) => Piece::End,
             Err(failure) => Piece::Failed(failure),
         };
-        self.send(last).await;
-        // After the end of the stream its last records are still to be trimmed.
+        let ended = matches!(last, Piece::End);
+        if self.send(last).await
+            && ended
+            && let Some(journal) = journal
+            && let Err(failure) = self.clear(journal).await
+        {
+            tracing::warn!("the journal of a stream that has ended is left: {failure}");
+        }
+    }
+
+    /// Removes the journal when a decided checkpoint has the whole stream.
+    async fn clear(&mut self, journal: Journal) -> Result<()> {
+        let end = journal.end();
+        match self.committed.wait_for(|upto| *upto >= end).await {
+            Ok(_) => {}
+            Err(_) => return Ok(()),
+        }
+        journal.remove_all().await
     }
 
     async fn send(&mut self, piece: Piece) -> bool {
@@ -144,8 +161,12 @@ impl Feed {
         wanted
     }
 
-    async fn read<F: Decode>(&mut self, format: F, position: u64) -> Result<()> {
-        let mut journal = None;
+    async fn read<F: Decode>(
+        &mut self,
+        format: F,
+        position: u64,
+        journal: &mut Option<Journal>,
+    ) -> Result<()> {
         let mut stream = Stream {
             format,
             offset: position,
@@ -161,7 +182,7 @@ impl Feed {
                 }
             }
             stream.offset = opened.end();
-            journal = Some(opened);
+            *journal = Some(opened);
         }
         let mut backoff = Backoff::new();
         loop {
@@ -169,8 +190,7 @@ impl Feed {
                 Ok(connection) => {
                     // Kept: a server may take the end of our stream for the end of the connection.
                     let _writer = connection.writer;
-                    let read =
-                        self.read_connection(connection.reader, &mut stream, &mut journal, &mut backoff);
+                    let read = self.read_connection(connection.reader, &mut stream, journal, &mut backoff);
                     read.await?
                 }
                 Err(error) => Ended::Broken(error),
@@ -178,7 +198,7 @@ impl Feed {
             match ended {
                 Ended::Unwanted => return Ok(()),
                 Ended::InOrder if !self.reconnects => {
-                    return self.last_record(&mut stream, &mut journal).await;
+                    return self.last_record(&mut stream, journal).await;
                 }
                 Ended::Broken(error) if !self.reconnects => {
                     return Err(Failure::external(format!(

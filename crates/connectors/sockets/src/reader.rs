@@ -36,7 +36,10 @@ struct Reading<F: Decode> {
 
 impl<F: Decode> Drop for Reading<F> {
     fn drop(&mut self) {
-        self.task.abort();
+        // After the end of the stream it may be clearing its journal away; it ends by itself.
+        if !self.ended {
+            self.task.abort();
+        }
     }
 }
 

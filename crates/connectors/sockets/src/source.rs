@@ -76,7 +76,8 @@ impl<F: Decode> SocketSource<F> {
     ///
     /// A start from a checkpoint goes on at its place in the journal, which must be there; only the newest checkpoint's is,
     /// as the journal is trimmed behind it. A start without a checkpoint reads what the journal holds, if nothing was trimmed
-    /// yet; otherwise it is refused: empty the directory, or go on from the checkpoint. Sources of several jobs may share a
+    /// yet; otherwise it is refused: empty the directory, or go on from the checkpoint. When the stream has ended and a decided
+    /// checkpoint has all of it, the journal is removed. Sources of several jobs may share a
     /// directory.
     pub fn with_journal(mut self, dir: impl Into<PathBuf>) -> SocketSource<F> {
         self.options.journal = Some(dir.into());

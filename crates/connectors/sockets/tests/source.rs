@@ -238,6 +238,27 @@ fn what_decided_checkpoints_have_is_trimmed() {
 }
 
 #[test]
+fn the_journal_of_a_stream_that_has_ended_is_removed_when_it_is_decided() {
+    let dir = tempfile::tempdir().unwrap();
+    with_env(async |env| {
+        let (mut listener, address) = listen(&env).await;
+        let source = SocketSource::lines(&address).with_journal(dir.path());
+        let mut attempt = Attempt::begin(&env, &source, 1, 0);
+        let mut connection = accept_and_send(&mut *listener, b"one\ntwo").await;
+        connection.writer.finish().await.unwrap();
+        assert_eq!(attempt.rows(2).await, ["one", "two"]);
+        assert_eq!(attempt.next(1).await.unwrap(), None);
+        attempt.reader.committed(SPLIT, 4).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        attempt.reader.committed(SPLIT, 8).unwrap();
+        drop(attempt);
+        while fs::read_dir(dir.path()).unwrap().count() > 0 {
+            env.sleep(std::time::Duration::from_millis(1)).await;
+        }
+    });
+}
+
+#[test]
 fn there_is_one_split_once() {
     with_env(async |env| {
         let source = SocketSource::<Lines>::lines("host:1");

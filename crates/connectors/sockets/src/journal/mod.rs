@@ -142,6 +142,14 @@ impl Journal {
         }
         Ok(())
     }
+
+    /// The stream has ended, and a decided checkpoint has all of it: nothing is left for anybody to read.
+    pub(crate) async fn remove_all(self) -> Result<()> {
+        for (path, _) in &self.closed {
+            remove(&*self.files, path).await?;
+        }
+        remove(&*self.files, &self.path).await
+    }
 }
 
 async fn remove(files: &dyn Files, path: &Path) -> Result<()> {
