@@ -32,7 +32,7 @@ impl Packing {
 
     pub(crate) fn unpack(self) -> Unpack {
         match self {
-            Packing::Gzip => Unpack::Gzip(MultiGzDecoder::new(Vec::new())),
+            Packing::Gzip => Unpack::Gzip(Box::new(MultiGzDecoder::new(Vec::new()))),
             Packing::Zstd => Unpack::Zstd(Box::new(Zstd::new())),
         }
     }
@@ -40,7 +40,7 @@ impl Packing {
 
 /// Unpacks a file in pieces.
 pub(crate) enum Unpack {
-    Gzip(MultiGzDecoder<Vec<u8>>),
+    Gzip(Box<MultiGzDecoder<Vec<u8>>>),
     Zstd(Box<Zstd>),
 }
 

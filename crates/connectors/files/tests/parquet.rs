@@ -40,8 +40,12 @@ fn row(number: u64) -> Row {
     Row {
         number,
         text: format!("row {number}"),
-        kind: if number % 2 == 0 { Kind::Warm } else { Kind::Cold },
-        maybe: (number % 3 == 0).then_some(number as i32),
+        kind: if number.is_multiple_of(2) {
+            Kind::Warm
+        } else {
+            Kind::Cold
+        },
+        maybe: number.is_multiple_of(3).then_some(number as i32),
         places: (0..number % 4).map(|n| Place { x: n as f32, y: 0.5 }).collect(),
     }
 }
