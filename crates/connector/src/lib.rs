@@ -9,6 +9,7 @@
 
 pub mod commit;
 pub mod conformance;
+mod idleness;
 pub mod memory;
 pub mod pace;
 pub mod sink;

@@ -5,10 +5,11 @@
 //! splits' and of the master's hold (what splits that nobody reads yet may still bring), and never goes back.
 //! Non-goals: it does not know how rows are read, nor who reads which split.
 
+use crate::idleness::{Idleness, Moment, Spent};
 use crate::pace::Pace;
 use crate::source::{BadRead, ReadPoll, ReadRows, ReaderCx, Source, SplitIndex, SplitReader, Undecodable};
 use crate::watermark::WatermarkStrategy;
-use rivermark_data::{DeadLetter, Typed};
+use rivermark_data::{Activity, DeadLetter, Typed};
 use rivermark_runtime::source::SPLITS;
 use rivermark_runtime::{
     Cx, Lists, OpenCx, OperatorEvent, OperatorReport, Reporter, SourceAssignment, SourceDriver, SourcePoll,
@@ -62,6 +63,9 @@ pub struct SourceTask<S: Source> {
     no_more: bool,
     dry: bool,
     watermark: SourceWatermark,
+    idleness: Idleness,
+    /// Since when it holds no split.
+    empty_since: Moment,
     rows: ReadRows<S::Row>,
     /// How many rows the last poll emitted.
     emitted: usize,
@@ -81,6 +85,8 @@ struct HeldSplit {
     name: String,
     position: u64,
     watermark: Timestamp,
+    /// When it had rows last, or was assigned.
+    active_at: Moment,
 }
 
 /// What the source has promised downstream. It starts from nothing after a restore too, where another reader may hold what
@@ -95,7 +101,10 @@ struct SourceWatermark {
 
 impl<S: Source> SourceTask<S> {
     pub(crate) fn new(source: Arc<S>, options: SourceOptions<S::Row>) -> SourceTask<S> {
+        let idleness = Idleness::new(options.strategy.idle_after(), Millis(0));
         SourceTask {
+            idleness,
+            empty_since: Moment::default(),
             source,
             options,
             reader: None,
@@ -153,6 +162,7 @@ impl<S: Source> SourceTask<S> {
             name,
             position: assignment.position,
             watermark: assignment.watermark,
+            active_at: self.idleness.now(),
         });
         self.asked = false;
         Ok(())
@@ -162,6 +172,7 @@ impl<S: Source> SourceTask<S> {
     fn finish(&mut self, index: SplitIndex) {
         if let Some(at) = self.held.iter().position(|split| split.index == index) {
             let held = self.held.remove(at);
+            self.empty_since = self.idleness.now();
             self.done.push((index, held.position));
             self.report(OperatorReport::FinishedSplit(held.split));
         }
@@ -209,6 +220,7 @@ impl<S: Source> SourceTask<S> {
                 let held =
                     held.ok_or_else(|| Failure::bug("a reader gave rows of a split that it does not hold"))?;
                 held.position = rows.resume();
+                held.active_at = self.idleness.now();
                 self.read_from = Some(held.name.clone());
                 let values = rows.take_values();
                 let times = self.options.strategy.times(&values);
@@ -219,6 +231,9 @@ impl<S: Source> SourceTask<S> {
                 self.emitted = values.len();
                 if let Some(pace) = &mut self.pace {
                     pace.spend(values.len());
+                }
+                if std::mem::take(&mut self.idleness.is_told) {
+                    cx.emit_status(Activity::Active);
                 }
                 cx.emit(0, Typed { values, times });
             }
@@ -271,7 +286,15 @@ impl<S: Source> SourceTask<S> {
     /// Tells downstream how far event time has come, if it is time to. Tells whether it did.
     fn tell_watermark(&mut self, now: Millis, at_once: bool, cx: &mut Cx<'_>) -> bool {
         let ended = self.no_more && self.held.is_empty();
-        let lowest = self.held.iter().map(|split| split.watermark).min();
+        let active = self
+            .held
+            .iter()
+            .filter(|split| !self.idleness.is_idle(split.active_at));
+        let lowest = active.map(|split| split.watermark).min();
+        if lowest.is_none() && !self.held.is_empty() {
+            // All are idle: the watermark stays.
+            return false;
+        }
         let current = match lowest {
             _ if ended => Timestamp::MAX,
             _ if !self.options.strategy.has_times() => Timestamp::MIN,
@@ -279,12 +302,45 @@ impl<S: Source> SourceTask<S> {
         };
         // Nothing to read, nothing left to assign, and not told yet that it is the end: the next word of the master is
         // either a split or the end, so nothing is promised. (Calling this idle would let the others' watermark pass, and
-        // operators that still hold windows of this stream would fire them late.)
+        // operators that still hold windows of this stream would fire them late: that is only done for users who ask for it.)
         let undecided = current == Timestamp::MAX && !ended;
         let due = at_once
             || self.watermark.rows_since >= self.options.watermark_rows
             || now.since(self.watermark.told_at) >= self.options.watermark_interval;
-        !undecided && due && self.watermark.rise_to(current, now, cx)
+        !undecided && !self.idleness.is_told && due && self.watermark.rise_to(current, now, cx)
+    }
+
+    /// Tells downstream whether it has to wait for this source, if that has changed. Tells whether it did.
+    fn tell_idle(&mut self, cx: &mut Cx<'_>) -> bool {
+        let is_idle = match self.held.is_empty() {
+            // The end is near: the watermark that says so must be heard.
+            true if self.no_more => false,
+            true => self.idleness.is_idle(self.empty_since),
+            false => self
+                .held
+                .iter()
+                .all(|split| self.idleness.is_idle(split.active_at)),
+        };
+        if is_idle == self.idleness.is_told {
+            return false;
+        }
+        self.idleness.is_told = is_idle;
+        cx.emit_status(match is_idle {
+            true => Activity::Idle,
+            false => Activity::Active,
+        });
+        true
+    }
+
+    /// When the next split, or the source, will be idle if nothing comes.
+    fn idle_at(&self, now: Millis) -> Option<Millis> {
+        let left = |since| self.idleness.left(since).filter(|left| !left.is_zero());
+        let of_splits = self.held.iter().filter_map(|split| left(split.active_at));
+        let next = match self.held.is_empty() {
+            true => left(self.empty_since),
+            false => of_splits.min(),
+        };
+        next.map(|left| now.after(left))
     }
 
     fn say_dry(&mut self) {
@@ -323,6 +379,7 @@ impl<S: Source> SourceDriver for SourceTask<S> {
             ));
         }
         self.watermark.told_at = now;
+        self.idleness = Idleness::new(self.options.strategy.idle_after(), now);
         self.reporter = Some(cx.reporter());
         let info = cx.info();
         self.operator = info
@@ -336,14 +393,17 @@ impl<S: Source> SourceDriver for SourceTask<S> {
 
     fn poll(&mut self, max_rows: usize, cx: &mut Cx<'_>) -> Result<SourcePoll> {
         let now = cx.env().now();
+        self.idleness.begin(now);
         self.ask();
         let mut wait_until = None;
         let mut emitted = false;
+        let mut spent = Spent::Waiting;
         let mut at_once = self.held.is_empty();
         if !self.held.is_empty() {
             match self.pace.as_mut().map_or(Ok(max_rows), |pace| pace.allowed(now)) {
                 Err(later) => {
                     wait_until = Some(later);
+                    spent = Spent::Paced;
                     at_once = true;
                 }
                 Ok(allowed) => {
@@ -353,7 +413,14 @@ impl<S: Source> SourceDriver for SourceTask<S> {
                 }
             }
         }
+        // Active before the watermark, since nobody heeds that of an idle source; idle behind it.
+        let is_back = self.idleness.is_told && self.tell_idle(cx);
         emitted |= self.tell_watermark(now, at_once, cx);
+        emitted |= is_back || self.tell_idle(cx);
+        self.idleness.end(if emitted { Spent::Busy } else { spent });
+        if spent == Spent::Waiting {
+            wait_until = [wait_until, self.idle_at(now)].into_iter().flatten().min();
+        }
         self.say_dry();
         Ok(if emitted {
             SourcePoll::Emitted
@@ -362,7 +429,9 @@ impl<S: Source> SourceDriver for SourceTask<S> {
         })
     }
 
-    fn on_event(&mut self, event: &OperatorEvent, _cx: &mut Cx<'_>) -> Result<()> {
+    fn on_event(&mut self, event: &OperatorEvent, cx: &mut Cx<'_>) -> Result<()> {
+        // The wait before a split came is not the split's.
+        self.idleness.begin(cx.env().now());
         match event {
             OperatorEvent::Assign(assignments) => {
                 assignments.iter().try_for_each(|each| self.assign(each.clone()))

@@ -12,6 +12,7 @@ type ReadTimes<T> = Arc<dyn Fn(&[T], &mut Vec<Timestamp>) + Send + Sync>;
 pub struct WatermarkStrategy<T> {
     disorder_ms: Option<i64>,
     times: Option<ReadTimes<T>>,
+    idle_after: Option<Duration>,
 }
 
 impl<T> Clone for WatermarkStrategy<T> {
@@ -19,6 +20,7 @@ impl<T> Clone for WatermarkStrategy<T> {
         WatermarkStrategy {
             disorder_ms: self.disorder_ms,
             times: self.times.clone(),
+            idle_after: self.idle_after,
         }
     }
 }
@@ -29,6 +31,7 @@ impl<T> WatermarkStrategy<T> {
         WatermarkStrategy {
             disorder_ms: None,
             times: None,
+            idle_after: None,
         }
     }
 
@@ -38,6 +41,7 @@ impl<T> WatermarkStrategy<T> {
         WatermarkStrategy {
             disorder_ms: Some(bound),
             times: None,
+            idle_after: None,
         }
     }
 
@@ -46,6 +50,7 @@ impl<T> WatermarkStrategy<T> {
         WatermarkStrategy {
             disorder_ms: Some(0),
             times: None,
+            idle_after: None,
         }
     }
 
@@ -56,6 +61,33 @@ impl<T> WatermarkStrategy<T> {
     ) -> WatermarkStrategy<T> {
         self.times = Some(Arc::new(move |rows, times| times.extend(rows.iter().map(&time))));
         self
+    }
+
+    /// No watermark waits for a split that has been without rows for so long, until its next row. So one silent split does
+    /// not hold up the windows of all others; the price is that its rows, should they come after all, may be late.
+    ///
+    /// A source all of whose splits are idle, or which has been without a split for so long, says that it is idle, and active
+    /// again with its next row. Behind it, the watermark is the lowest of those that are not idle. Where all are idle, it
+    /// rises to the highest that any of them has reached and stays there. One that comes back behind the watermark is left
+    /// out until it has caught up. Time in which the source could not have read (backpressure, its rate) hardly counts.
+    ///
+    /// ```
+    /// # use rivermark_connector::WatermarkStrategy;
+    /// # use rivermark_types::Timestamp;
+    /// # use std::time::Duration;
+    /// let strategy = WatermarkStrategy::bounded_out_of_orderness(Duration::from_secs(5))
+    ///     .with_timestamp(|row: &(u64, i64)| Timestamp(row.1))
+    ///     .with_idleness(Duration::from_secs(30));
+    /// # strategy.check().unwrap();
+    /// ```
+    pub fn with_idleness(mut self, timeout: Duration) -> WatermarkStrategy<T> {
+        self.idle_after = Some(timeout);
+        self
+    }
+
+    /// After how long without rows a split is idle.
+    pub(crate) fn idle_after(&self) -> Option<Duration> {
+        self.idle_after
     }
 
     /// Whether records get times.

@@ -1,4 +1,8 @@
 //! The receiving end of a task: its channels, which of them may be read, and the watermark over all of them.
+//!
+//! The watermark is the lowest of the channels that are neither idle nor at their end. Where all are idle it rises to the
+//! highest that any of them has reached, since nobody is left to wait for, and the task is idle itself. A channel that comes
+//! back from idleness behind the watermark lags: it counts again when it has caught up.
 
 use crate::channel::Receiver;
 use crate::seams::Seams;
@@ -22,8 +26,17 @@ struct Channel {
     blocked: bool,
     ended: bool,
     idle: bool,
+    /// It was idle, and has not caught up with the watermark since.
+    lags: bool,
     watermark: Timestamp,
     rows: u64,
+}
+
+impl Channel {
+    /// Whether rows may still come.
+    fn is_open(&self) -> bool {
+        !self.ended && self.watermark != Timestamp::MAX
+    }
 }
 
 /// What the gate has for the chain.
@@ -47,6 +60,8 @@ pub struct Gate {
     next: usize,
     watermark: Timestamp,
     idle: bool,
+    /// What follows what was delivered last.
+    follows: Option<Delivery>,
     actions: Vec<AlignAction>,
     last: Option<usize>,
     subtask: SubtaskId,
@@ -68,6 +83,7 @@ impl Gate {
             blocked: false,
             ended: false,
             idle: false,
+            lags: false,
             watermark: Timestamp::MIN,
             rows: 0,
         });
@@ -77,6 +93,7 @@ impl Gate {
             next: 0,
             watermark,
             idle: false,
+            follows: None,
             actions: vec![],
             last: None,
             subtask,
@@ -86,6 +103,9 @@ impl Gate {
 
     /// The next element of a channel that may be read, in turns; `None` if there is none at hand.
     pub fn poll(&mut self, now: Millis) -> Option<Delivery> {
+        if let Some(delivery) = self.follows.take() {
+            return Some(delivery);
+        }
         let count = self.channels.len();
         for step in 0..count {
             let at = (self.next + step) % count;
@@ -132,10 +152,18 @@ impl Gate {
                 Delivery::Rows(self.channels[at].wired.input, batch)
             }
             Element::Watermark(watermark) => {
-                self.channels[at].watermark = watermark;
-                self.risen()
+                let channel = &mut self.channels[at];
+                channel.watermark = watermark;
+                channel.lags &= watermark < self.watermark;
+                self.changed()
             }
-            Element::Status(activity) => self.activity(at, activity),
+            Element::Status(activity) => {
+                let channel = &mut self.channels[at];
+                channel.lags =
+                    channel.idle && activity == Activity::Active && channel.watermark < self.watermark;
+                channel.idle = activity == Activity::Idle;
+                self.changed()
+            }
             Element::Barrier(barrier) => self.align(
                 now,
                 AlignEvent::Barrier {
@@ -150,34 +178,54 @@ impl Gate {
         }
     }
 
-    fn risen(&mut self) -> Delivery {
-        let live = self
-            .channels
-            .iter()
-            .filter(|channel| !channel.ended && !channel.idle);
-        let lowest = live
-            .map(|channel| channel.watermark)
-            .min()
-            .unwrap_or(self.watermark);
-        if lowest <= self.watermark {
-            return Delivery::Nothing;
+    /// What a change of a channel's watermark or activity means for the task.
+    fn changed(&mut self) -> Delivery {
+        let open = || self.channels.iter().filter(|channel| channel.is_open());
+        let idle = open().next().is_some() && open().all(|channel| channel.idle);
+        let risen = match idle {
+            true => open().map(|channel| channel.watermark).max(),
+            false => self.lowest(),
+        };
+        let risen = risen.filter(|risen| *risen > self.watermark).map(|risen| {
+            self.watermark = risen;
+            Delivery::Watermark(risen)
+        });
+        if idle == self.idle {
+            return risen.unwrap_or(Delivery::Nothing);
         }
-        self.watermark = lowest;
-        Delivery::Watermark(lowest)
+        self.idle = idle;
+        // Nobody heeds the watermark of one that is idle: it comes before that, or behind its end.
+        let (status, is_first) = match idle {
+            true => (Delivery::Status(Activity::Idle), false),
+            false => (Delivery::Status(Activity::Active), true),
+        };
+        match risen {
+            Some(risen) if is_first => {
+                self.follows = Some(risen);
+                status
+            }
+            Some(risen) => {
+                self.follows = Some(status);
+                risen
+            }
+            None => status,
+        }
     }
 
-    fn activity(&mut self, at: usize, activity: Activity) -> Delivery {
-        self.channels[at].idle = activity == Activity::Idle;
-        let all_idle = self.channels.iter().all(|channel| channel.idle || channel.ended);
-        if all_idle != self.idle {
-            self.idle = all_idle;
-            return Delivery::Status(if all_idle {
-                Activity::Idle
-            } else {
-                Activity::Active
-            });
+    /// The lowest watermark of those that count; `None` if none does.
+    fn lowest(&self) -> Option<Timestamp> {
+        let mut open = self
+            .channels
+            .iter()
+            .filter(|channel| channel.is_open())
+            .peekable();
+        if open.peek().is_none() {
+            let at_end = |channel: &Channel| channel.watermark == Timestamp::MAX;
+            return self.channels.iter().any(at_end).then_some(Timestamp::MAX);
         }
-        self.risen()
+        open.filter(|channel| !channel.idle && !channel.lags)
+            .map(|channel| channel.watermark)
+            .min()
     }
 
     fn align(&mut self, now: Millis, event: AlignEvent) -> Delivery {
@@ -201,3 +249,7 @@ impl Gate {
         delivery
     }
 }
+
+#[cfg(test)]
+#[path = "gate_tests.rs"]
+mod tests;
