@@ -1,12 +1,16 @@
 //! Each small example runs and prints what its first lines promise.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::disallowed_methods, reason = "one test is the server of a job")]
 
 mod process;
 
 use process::{Place, job, text};
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::Stdio;
 
 /// What an example prints in a directory of its own.
 fn lines(name: &str, place: &Place) -> Vec<String> {
@@ -57,4 +61,55 @@ fn a_join() {
             "order 4: soap, paid 0.99"
         ]
     );
+}
+
+#[test]
+fn sessions() {
+    let found = sorted(lines("sessions", &Place::new()));
+    assert_eq!(
+        found,
+        [
+            "Ann came at minute 0, clicked last at 35: 3 clicks",
+            "Ann came at minute 90, clicked last at 90: 1 clicks",
+            "Bob came at minute 3, clicked last at 3: 1 clicks",
+            "Bob came at minute 40, clicked last at 40: 1 clicks"
+        ]
+    );
+}
+
+#[test]
+fn async_enrichment() {
+    let found = lines("async_enrichment", &Place::new());
+    assert_eq!(
+        found,
+        [
+            "order 1 is Cid's",
+            "order 2 is Ann's",
+            "order 3: there is no customer 3",
+            "order 4 is Cid's"
+        ]
+    );
+}
+
+#[test]
+fn a_word_count_from_a_socket() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap().to_string();
+    let job = job("socket_word_count")
+        .args([&address, "--quiet"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut connection, _) = server.accept().unwrap();
+    connection.write_all(b"to be or\nnot to be\n").unwrap();
+    drop(connection);
+    let output = job.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let found = sorted(
+        text(&output.stdout)
+            .lines()
+            .map(|line| line.trim().to_owned())
+            .collect(),
+    );
+    assert_eq!(found, ["1 be", "1 not", "1 or", "1 to", "2 be", "2 to"]);
 }
