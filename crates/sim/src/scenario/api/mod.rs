@@ -5,6 +5,10 @@
 //! through crashes, faults, other parallelisms and other batch sizes: `cargo xtask sim --part NAME` runs only that one.
 //! What a part draws belongs to the job and is the same for all its processes; what a process draws is in its shape.
 
+mod counted;
+mod joins;
+mod sessions;
+mod sliding;
 mod states;
 mod tumbling;
 
@@ -35,7 +39,14 @@ pub(crate) trait Part: fmt::Debug + Send + Sync {
 type DrawPart = fn(&mut Draw) -> Box<dyn Part>;
 
 /// Every family by its name, which `--part` takes.
-pub(crate) const FAMILIES: &[(&str, DrawPart)] = &[("states", states::draw), ("tumbling", tumbling::draw)];
+pub(crate) const FAMILIES: &[(&str, DrawPart)] = &[
+    ("tumbling", tumbling::draw),
+    ("sliding", sliding::draw),
+    ("sessions", sessions::draw),
+    ("counted", counted::draw),
+    ("joins", joins::draw),
+    ("states", states::draw),
+];
 
 /// The names of all families.
 pub fn parts() -> impl Iterator<Item = &'static str> {
