@@ -246,7 +246,7 @@ fn counts_of_sessions_that_merge_add_up() {
             row(1, 0),
             row(2, 2),
             row(3, 8),
-            row(4, 5),
+            row(4, 4),
             row(5, 6),
             Event::watermark(plain::END),
         ])

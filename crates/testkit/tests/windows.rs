@@ -215,7 +215,7 @@ fn sessions_of_rows_in_time_are_the_rows_sorted_and_cut_at_gaps() {
         for (time, n) in of_key {
             match expected
                 .last_mut()
-                .filter(|_| last != i64::MIN && time <= last + 6)
+                .filter(|_| last != i64::MIN && time < last + 6)
             {
                 Some((_, _, end, rows)) => {
                     *end = time + 6;

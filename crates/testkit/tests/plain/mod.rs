@@ -70,7 +70,7 @@ impl Plain {
         }
     }
 
-    /// The same windows; those of a key that overlap or touch become one.
+    /// The same windows; those of a key that overlap become one.
     pub fn merging(mut self) -> Plain {
         self.merges = true;
         self
@@ -124,7 +124,7 @@ impl Plain {
     /// Takes out the windows that this one becomes one with.
     fn merged(&mut self, key: u64, (start, end): (i64, i64)) -> ((i64, i64), Vec<i64>) {
         let is_one = |other: &(u64, (i64, i64))| match self.merges {
-            true => other.0 == key && other.1.0 <= end && other.1.1 >= start,
+            true => other.0 == key && other.1.0 < end && other.1.1 > start,
             false => *other == (key, (start, end)),
         };
         let others: Vec<_> = self.windows.keys().copied().filter(is_one).collect();

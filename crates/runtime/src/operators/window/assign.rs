@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// Says which windows a row belongs to: any number, also none.
 pub trait WindowAssigner<T>: Clone + Send + Sync + 'static {
-    /// Whether windows of one key that overlap or touch become one; a row then belongs to exactly one.
+    /// Whether windows of one key that overlap become one; a row then belongs to exactly one.
     const MERGES: bool = false;
     /// Whether rows must have an event time.
     const NEEDS_TIME: bool = true;

@@ -132,7 +132,7 @@ where
         }))
     }
 
-    /// The place of the window that a row's becomes together with those it overlaps or touches.
+    /// The place of the window that a row's becomes together with those it overlaps.
     fn pane_merged(
         &self,
         of_key: &mut PanesOf<K, C, Tr>,
@@ -141,9 +141,10 @@ where
         watermark: Timestamp,
     ) -> Option<usize> {
         let panes = &mut of_key.panes;
-        // Windows of a key do not touch, so their ends are in order too.
-        let from = panes.partition_point(|pane| pane.window.end < window.start);
-        let to = panes.partition_point(|pane| pane.window.start <= window.end);
+        // Windows that only touch stay apart: whether the first has fired and gone when the second comes is a matter of
+        // chance. Windows of a key do not overlap, so their ends are in order too.
+        let from = panes.partition_point(|pane| pane.window.end <= window.start);
+        let to = panes.partition_point(|pane| pane.window.start < window.end);
         let Some(first) = panes.get(from).filter(|_| from < to) else {
             if self.lateness.gone_at(window) <= watermark {
                 return None;

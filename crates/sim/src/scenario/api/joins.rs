@@ -126,7 +126,7 @@ fn groups(left: &[Input], right: &[Input], gap_ms: i64) -> Vec<Output> {
     let mut computed = Vec::new();
     for (key, mut rows) in by_key {
         rows.sort_by_key(|row| row.0);
-        let sessions = rows.chunk_by(|before, next| next.0 <= before.0 + gap_ms);
+        let sessions = rows.chunk_by(|before, next| next.0 < before.0 + gap_ms);
         for session in sessions {
             let side = |is_left: bool| -> Vec<Input> {
                 let of_side = session.iter().filter(|row| row.2 == is_left);

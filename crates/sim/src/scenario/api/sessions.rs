@@ -77,7 +77,7 @@ impl Part for Sums {
                 };
                 let fresh = (row.time, row.time + gap, 0, 0);
                 let (start, end, sum, count) = match session.take() {
-                    Some(so_far) if row.time <= so_far.1 => so_far,
+                    Some(so_far) if row.time < so_far.1 => so_far,
                     over => {
                         computed.extend(over.map(|over| (key, over)));
                         fresh
