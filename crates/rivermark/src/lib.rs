@@ -25,6 +25,9 @@ pub mod wording;
 
 pub use entry::{run, run_with};
 
+#[cfg(doctest)]
+mod guide;
+
 /// The job in the README compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
