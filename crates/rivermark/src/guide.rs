@@ -12,6 +12,8 @@ macro_rules! chapters {
 chapters! {
     FirstJob: "first-job.md",
     Concepts: "concepts.md",
+    Streams: "streams.md",
+    EventTime: "event-time.md",
     State: "state.md",
     Checkpoints: "checkpoints.md",
     SourcesAndSinks: "sources-and-sinks.md",
