@@ -5,7 +5,7 @@
 //!
 //! let env = StreamEnv::new();
 //! let squares = env.from_collection(vec![1u64, 2, 3]).uid("numbers").map(|n| n * n);
-//! let mut rows = env.execute_and_collect(squares)?;
+//! let mut rows = env.execute_and_collect(squares)?.into_vec()?;
 //! rows.sort();
 //! assert_eq!(rows, [1, 4, 9]);
 //! # Ok::<(), Failure>(())
@@ -21,10 +21,22 @@ use rivermark_runtime::operators::Pipe;
 use rivermark_runtime::seams::NoSeams;
 use rivermark_stream::{CollectSink, Collected, DataStream, StreamEnv};
 use rivermark_types::{Failure, Result};
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
+use std::vec;
 
 /// The uid of what [`Embedded::execute_and_collect`] adds to the graph.
 const COLLECT: &str = "execute-and-collect";
+
+const INTERVAL: &str = "execution.checkpointing.interval";
+
+/// How often collected records are shown to their reader.
+const SHOWN_EVERY: &str = "100 ms";
+
+/// How many records wait for their reader before the job waits for it.
+const HELD_ROWS: usize = 10_000;
 
 /// Running a graph in this process. All calls block the calling thread, which must not be a task of the job.
 pub trait Embedded {
@@ -42,17 +54,50 @@ pub trait Embedded {
         self.start()?.wait()
     }
 
-    /// Runs the job to its end and returns the records of a stream of it, in no order. Only for bounded sources.
-    fn execute_and_collect<T, I, P>(&self, stream: DataStream<T, I, P>) -> Result<Vec<T>>
+    /// Runs the job and gives the records of a stream of it, in no order, while it runs: each exactly once, with the checkpoint
+    /// that covers it. The iterator ends with the job; if the job fails, its error is the last item. Dropping the iterator
+    /// cancels the job.
+    ///
+    /// A checkpoint is taken every 100 ms, unless `config` says otherwise, and the job waits for a reader that is slow: about
+    /// 10,000 records are held for it, and what comes between two checkpoints.
+    ///
+    /// ```
+    /// use rivermark::prelude::*;
+    ///
+    /// let env = StreamEnv::new();
+    /// let numbers = env.generate(1_000_000, |n| n).uid("numbers"); // without an end
+    /// let mut even = env.execute_and_collect(numbers.filter(|n| n % 2 == 0))?;
+    /// let first: Vec<u64> = even.by_ref().take(3).collect::<Result<_>>()?;
+    /// assert_eq!(first.len(), 3);
+    /// drop(even); // the job is cancelled
+    /// # Ok::<(), Failure>(())
+    /// ```
+    fn execute_and_collect<T, I, P>(&self, stream: DataStream<T, I, P>) -> Result<CollectedRows<T>>
     where
         T: Data,
         I: Data,
         P: Pipe<I, Out = T>,
     {
-        let collected = Collected::default();
+        self.execute_and_collect_with(Config::default(), stream)
+    }
+
+    /// The same with configuration keys.
+    fn execute_and_collect_with<T, I, P>(
+        &self,
+        mut config: Config,
+        stream: DataStream<T, I, P>,
+    ) -> Result<CollectedRows<T>>
+    where
+        T: Data,
+        I: Data,
+        P: Pipe<I, Out = T>,
+    {
+        if config.get(INTERVAL).is_none() {
+            config.set(INTERVAL, SHOWN_EVERY);
+        }
+        let collected = Collected::bounded(HELD_ROWS);
         stream.sink_to(CollectSink::new(collected.clone())).uid(COLLECT);
-        self.execute()?;
-        Ok(collected.take())
+        Ok(CollectedRows::new(self.start_with(config)?, collected))
     }
 }
 
@@ -105,5 +150,88 @@ impl LocalJob {
     /// Runs a future on the calling thread, for the calls of [`JobControl`] that take time.
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         self.world.block_on(future)
+    }
+}
+
+type Ending = Pin<Box<dyn Future<Output = Result<JobEnd>> + Send>>;
+
+/// The records of a running job, as [`Embedded::execute_and_collect`] gives them.
+pub struct CollectedRows<T> {
+    world: RealEnv,
+    control: JobControl,
+    /// `None` when the job has ended.
+    end: Option<Ending>,
+    collected: Collected<T>,
+    ready: vec::IntoIter<T>,
+    failure: Option<Failure>,
+}
+
+impl<T> CollectedRows<T> {
+    fn new(job: LocalJob, collected: Collected<T>) -> CollectedRows<T> {
+        CollectedRows {
+            control: job.control(),
+            world: job.world,
+            end: Some(Box::pin(job.handle.wait())),
+            collected,
+            ready: vec![].into_iter(),
+            failure: None,
+        }
+    }
+
+    /// All that is left, when the job has ended. Only for bounded sources.
+    pub fn into_vec(self) -> Result<Vec<T>> {
+        self.collect()
+    }
+
+    /// To ask things of the job.
+    pub fn control(&self) -> JobControl {
+        self.control.clone()
+    }
+
+    /// Waits until there are records to see, or the job has ended.
+    fn wait(&mut self) {
+        let Some(end) = &mut self.end else { return };
+        let mut shown = pin!(self.collected.shown());
+        let ended = self.world.block_on(poll_fn(|cx| match end.as_mut().poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            Poll::Pending => shown.as_mut().poll(cx).map(|()| None),
+        }));
+        if let Some(ended) = ended {
+            self.end = None;
+            self.failure = ended.err();
+        }
+    }
+}
+
+impl<T> Iterator for CollectedRows<T> {
+    type Item = Result<T>;
+
+    fn next(&mut self) -> Option<Result<T>> {
+        loop {
+            if let Some(row) = self.ready.next() {
+                return Some(Ok(row));
+            }
+            // Asked before the look: what the job showed last is seen.
+            let is_over = self.end.is_none();
+            self.ready = self.collected.take().into_iter();
+            if self.ready.len() > 0 {
+                continue;
+            }
+            if is_over {
+                return self.failure.take().map(Err);
+            }
+            self.wait();
+        }
+    }
+}
+
+impl<T> Drop for CollectedRows<T> {
+    fn drop(&mut self) {
+        self.collected.close();
+        if let Some(end) = self.end.take() {
+            self.control.cancel();
+            // Nothing of the job runs on behind this; how it ended no longer matters.
+            let _ = self.world.block_on(end);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What a job needs: `use rivermark::prelude::*;`.
 
-pub use crate::local::{Embedded, LocalJob};
+pub use crate::local::{CollectedRows, Embedded, LocalJob};
 pub use rivermark_config::Config;
 pub use rivermark_files::{FileSink, FileSource};
 pub use rivermark_job::{JobControl, JobEnd};

@@ -50,7 +50,12 @@ fn without_a_word_the_first_bad_record_fails_the_job_and_is_named() {
     let (_dir, source) = orders();
     let env = StreamEnv::new();
     let rows = env.from_source(source, WatermarkStrategy::none()).uid("orders");
-    let failure = env.execute_and_collect(rows).unwrap_err().to_string();
+    let failure = env
+        .execute_and_collect(rows)
+        .unwrap()
+        .into_vec()
+        .unwrap_err()
+        .to_string();
     assert!(
         failure.contains("orders.jsonl:2: expected") && failure.contains("correct the line"),
         "{failure}"

@@ -74,7 +74,8 @@ mod tests {
     fn the_whole_job() {
         let env = StreamEnv::new();
         let changed = changes(env.from_collection(readings()).uid("readings"));
-        let (mut found, mut expected) = (env.execute_and_collect(changed).unwrap(), expected());
+        let found = env.execute_and_collect(changed).unwrap().into_vec();
+        let (mut found, mut expected) = (found.unwrap(), expected());
         found.sort();
         expected.sort();
         assert_eq!(found, expected);

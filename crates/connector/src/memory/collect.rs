@@ -8,7 +8,9 @@ use rivermark_runtime::SubtaskInfo;
 use rivermark_types::{CheckpointId, Failure, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
 
 /// A transaction of one writer. Orders by age of the writer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -30,10 +32,23 @@ struct Store<T> {
     visible: Vec<T>,
     invisible: BTreeMap<Transaction, Vec<T>>,
     committed: BTreeSet<Transaction>,
+    /// Writers wait while so many rows are visible and not taken.
+    limit: usize,
+    /// Nobody will take rows any more.
+    is_closed: bool,
+}
+
+/// Who waits for whom.
+#[derive(Default)]
+struct Bells {
+    /// Rows became visible.
+    shown: Notify,
+    /// Rows were taken, or never will be.
+    taken: Notify,
 }
 
 /// What a [`CollectSink`] has made visible so far.
-pub struct Collected<T>(Arc<Mutex<Store<T>>>);
+pub struct Collected<T>(Arc<(Mutex<Store<T>>, Bells)>);
 
 impl<T> Clone for Collected<T> {
     fn clone(&self) -> Self {
@@ -43,23 +58,64 @@ impl<T> Clone for Collected<T> {
 
 impl<T> Default for Collected<T> {
     fn default() -> Self {
-        let store = Store {
-            visible: Vec::new(),
-            invisible: BTreeMap::new(),
-            committed: BTreeSet::new(),
-        };
-        Collected(Arc::new(Mutex::new(store)))
+        Collected::bounded(usize::MAX)
     }
 }
 
 impl<T> Collected<T> {
+    /// A store whose writers wait while `limit` rows or more are visible and not taken. What becomes visible at once, the
+    /// rows between two checkpoints, may be more.
+    pub fn bounded(limit: usize) -> Collected<T> {
+        let store = Store {
+            visible: Vec::new(),
+            invisible: BTreeMap::new(),
+            committed: BTreeSet::new(),
+            limit,
+            is_closed: false,
+        };
+        Collected(Arc::new((Mutex::new(store), Bells::default())))
+    }
+
     fn store(&self) -> MutexGuard<'_, Store<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bells(&self) -> &Bells {
+        &self.0.1
     }
 
     /// Takes out the visible rows, in the order in which they were committed.
     pub fn take(&self) -> Vec<T> {
-        std::mem::take(&mut self.store().visible)
+        let rows = std::mem::take(&mut self.store().visible);
+        self.bells().taken.notify_waiters();
+        rows
+    }
+
+    /// Completes when rows have become visible since the last time; for one who waits.
+    pub async fn shown(&self) {
+        self.bells().shown.notified().await;
+    }
+
+    /// Nobody will take rows any more: writers drop theirs and wait no longer.
+    pub fn close(&self) {
+        self.store().is_closed = true;
+        self.bells().taken.notify_waiters();
+    }
+
+    /// Completes when a writer may go on.
+    async fn has_room(&self) {
+        loop {
+            let mut taken = pin!(self.bells().taken.notified());
+            // Listens before it looks: nothing that is taken in between is missed.
+            taken.as_mut().enable();
+            {
+                let store = self.store();
+                if store.is_closed || store.visible.len() < store.limit {
+                    return;
+                }
+            }
+            taken.await;
+        }
     }
 
     /// How many rows are visible.
@@ -141,6 +197,7 @@ impl<T: Data> TwoPhaseSink for CollectWriter<T> {
         if std::mem::take(&mut self.prepared) {
             self.counter += 1;
         }
+        self.collected.has_room().await;
         let transaction = self.transaction();
         self.collected
             .store()
@@ -169,9 +226,13 @@ impl<T: Data> TwoPhaseSink for CollectWriter<T> {
                     "the collected rows of {transaction:?} are gone: what is collected lives only as long as its program"
                 ))
             })?;
-            store.visible.append(&mut rows);
+            if !store.is_closed {
+                store.visible.append(&mut rows);
+            }
             store.committed.insert(transaction);
         }
+        drop(store);
+        self.collected.bells().shown.notify_one();
         Ok(())
     }
 
