@@ -5,7 +5,7 @@
 //! *n* emits row *n + 1* next and then the same rows as any other reader would. The engine snapshots positions between two
 //! calls of [`SplitReader::next`]; the connector never learns of it. All exactly-once reading rests on this.
 
-use rivermark_data::Data;
+use rivermark_data::{Data, spare};
 use rivermark_env::Env;
 use rivermark_runtime::{SlotWaker, SubtaskInfo};
 use rivermark_types::Result;
@@ -245,8 +245,14 @@ impl<T> ReadRows<T> {
     }
 
     /// Appends the rows that stand at `first`, `first + 1` and so on. Only into an empty `ReadRows`.
-    pub fn fill_consecutive(&mut self, first: u64, rows: impl Iterator<Item = T>) {
+    pub fn fill_consecutive(&mut self, first: u64, rows: impl Iterator<Item = T>)
+    where
+        T: 'static,
+    {
         debug_assert!(self.values.is_empty());
+        if self.values.capacity() == 0 {
+            self.values = spare::vector(rows.size_hint().0);
+        }
         self.positions = Positions::From(first);
         self.values.extend(rows);
         self.resume = first + self.values.len() as u64;

@@ -1,5 +1,6 @@
 //! Event time of a source: which time a record has, and how much disorder is expected.
 
+use rivermark_data::spare;
 use rivermark_types::{Failure, Result, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,7 +109,7 @@ impl<T> WatermarkStrategy<T> {
     /// The times of records; `None` without event time.
     pub(crate) fn times(&self, rows: &[T]) -> Option<Vec<Timestamp>> {
         let read = self.times.as_ref()?;
-        let mut times = Vec::with_capacity(rows.len());
+        let mut times = spare::vector(rows.len());
         read(rows, &mut times);
         Some(times)
     }

@@ -58,25 +58,42 @@ impl<T> Typed<T> {
 
     /// Appends a record. Times are a column of the whole batch: where only some records have one, the others get
     /// [`Timestamp::MIN`], which means "none".
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, value: T, time: Option<Timestamp>) {
         match (&mut self.times, time) {
             (None, None) => {}
             (Some(times), time) => times.push(time.unwrap_or(Timestamp::MIN)),
-            (times @ None, Some(time)) => {
-                let mut column = Vec::with_capacity(self.values.capacity());
-                column.resize(self.values.len(), Timestamp::MIN);
-                column.push(time);
-                *times = Some(column);
-            }
+            (None, Some(time)) => self.begin_times(time),
         }
         self.values.push(value);
+    }
+
+    /// The first record with a time after others without.
+    #[cold]
+    #[inline(never)]
+    fn begin_times(&mut self, time: Timestamp) {
+        let mut column = crate::spare::vector(self.values.capacity());
+        column.resize(self.values.len(), Timestamp::MIN);
+        column.push(time);
+        self.times = Some(column);
+    }
+
+    /// Takes everything out.
+    pub fn take(&mut self) -> Typed<T> {
+        std::mem::take(self)
+    }
+}
+
+impl<T: 'static> Typed<T> {
+    /// No records yet, and no times, but room for so many records.
+    pub fn with_room(records: usize) -> Typed<T> {
+        Typed::untimed(crate::spare::vector(records))
     }
 
     /// Appends all of another batch.
     pub fn append(&mut self, mut other: Typed<T>) {
         if self.is_empty() {
-            *self = other;
+            std::mem::replace(self, other).recycle();
             return;
         }
         if self.times.is_some() || other.times.is_some() {
@@ -85,11 +102,15 @@ impl<T> Typed<T> {
             column.extend(other.times.unwrap_or_else(|| vec![Timestamp::MIN; theirs]));
         }
         self.values.append(&mut other.values);
+        crate::spare::keep(other.values);
     }
 
-    /// Takes everything out.
-    pub fn take(&mut self) -> Typed<T> {
-        std::mem::take(self)
+    /// Drops the records and keeps their memory for the thread's next batches.
+    pub fn recycle(self) {
+        crate::spare::keep(self.values);
+        if let Some(times) = self.times {
+            crate::spare::keep(times);
+        }
     }
 }
 
@@ -109,6 +130,27 @@ impl<T: Data> Rows for Typed<T> {
     }
 }
 
+/// The records of a batch; their memory serves the next batch when the last owner drops it.
+struct Recycled<T: Data>(Typed<T>);
+
+impl<T: Data> Drop for Recycled<T> {
+    fn drop(&mut self) {
+        self.0.take().recycle();
+    }
+}
+
+impl<T: Data> Rows for Recycled<T> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+    fn type_name(&self) -> &'static str {
+        self.0.type_name()
+    }
+}
+
 /// Records of one type, shared by reference where several take them (broadcast, several consumers).
 #[derive(Clone)]
 pub struct Batch(Arc<dyn Rows>);
@@ -116,16 +158,19 @@ pub struct Batch(Arc<dyn Rows>);
 impl Batch {
     /// Erases a batch.
     pub fn new<T: Data>(rows: Typed<T>) -> Batch {
-        Batch(Arc::new(rows))
+        Batch(Arc::new(Recycled(rows)))
     }
 
     /// The records back, moved if this is the only owner, else cloned. Fails (a bug in the graph) on another type.
     pub fn take<T: Data>(self) -> Result<Typed<T>, Failure> {
         let any: Arc<dyn Any + Send + Sync> = self.0.clone();
-        match any.downcast::<Typed<T>>() {
-            Ok(rows) => {
+        match any.downcast::<Recycled<T>>() {
+            Ok(mut rows) => {
                 drop(self);
-                Ok(Arc::try_unwrap(rows).unwrap_or_else(|shared| (*shared).clone()))
+                Ok(match Arc::get_mut(&mut rows) {
+                    Some(alone) => alone.0.take(),
+                    None => rows.0.clone(),
+                })
             }
             Err(_) => Err(Failure::bug(format!(
                 "a batch of {} reached an operator that takes {}",
@@ -138,7 +183,7 @@ impl Batch {
     /// A look at the records; `None` if they are of another type.
     pub fn peek<T: Data>(&self) -> Option<&Typed<T>> {
         let any: &dyn Any = &*self.0;
-        any.downcast_ref()
+        any.downcast_ref::<Recycled<T>>().map(|rows| &rows.0)
     }
 
     /// How many records.

@@ -5,7 +5,7 @@ use crate::codec::{PostcardCodec, RowCodec, WireCodec};
 use crate::place::PlaceScatter;
 use crate::record::{Data, Key};
 use crate::router::{Route, Router};
-use rivermark_types::{Failure, hash_key};
+use rivermark_types::{Failure, Timestamp, hash_key};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -127,36 +127,40 @@ impl<T: Data, K: Key, F: Fn(&T) -> K> Scatter for KeyScatter<T, K, F> {
         else {
             return Err(Failure::bug("a keyed scatter without a key route"));
         };
-        let rows = batch.take::<T>()?;
-        let full = self.router.batch_rows;
-        let mut place = |value: T, time| {
+        let mut rows = batch.take::<T>()?;
+        let times = rows.times.take();
+        let timed = times.is_some() || self.channels.iter().any(|pending| pending.times.is_some());
+        let mut place = |value: T, time: Option<Timestamp>, timed: bool| {
             let hash = hash_key(seed, &(self.selector)(&value));
             let channel = self.router.channel_of(hash, max_parallelism);
             let pending = &mut self.channels[channel];
-            pending.push(value, time);
-            if pending.len() >= full {
-                let next = Typed {
-                    values: Vec::with_capacity(full),
-                    times: None,
-                };
-                emit(channel, Batch::new(std::mem::replace(pending, next)));
+            // A loop of its own for records without times: no look at a column that is not there.
+            if timed {
+                pending.push(value, time);
+            } else {
+                pending.values.push(value);
+            }
+            if pending.len() >= self.router.batch_rows {
+                leave(channel, pending, emit);
             }
         };
-        match rows.times {
-            None => rows.values.into_iter().for_each(|value| place(value, None)),
+        match &times {
+            None if timed => rows.values.drain(..).for_each(|value| place(value, None, true)),
+            None => rows.values.drain(..).for_each(|value| place(value, None, false)),
             Some(times) => rows
                 .values
-                .into_iter()
+                .drain(..)
                 .zip(times)
-                .for_each(|(value, time)| place(value, Some(time))),
+                .for_each(|(value, time)| place(value, Some(*time), true)),
         }
+        Typed { times, ..rows }.recycle();
         Ok(())
     }
 
     fn flush(&mut self, emit: &mut Emit<'_>) {
         for (channel, pending) in self.channels.iter_mut().enumerate() {
             if !pending.is_empty() {
-                emit(channel, Batch::new(pending.take()));
+                leave(channel, pending, emit);
             }
         }
     }
@@ -164,6 +168,13 @@ impl<T: Data, K: Key, F: Fn(&T) -> K> Scatter for KeyScatter<T, K, F> {
     fn pending(&self) -> usize {
         self.channels.iter().map(Typed::len).sum()
     }
+}
+
+/// A batch leaves. The next one gets as much room as this one used: at low rates batches are small, and so is their memory.
+#[inline(never)]
+fn leave<T: Data>(channel: usize, pending: &mut Typed<T>, emit: &mut Emit<'_>) {
+    let next = Typed::with_room(pending.len());
+    emit(channel, Batch::new(std::mem::replace(pending, next)));
 }
 
 /// Whatever does not look at a record: packs small batches together, sends each full one to the channel whose turn it is.
@@ -260,7 +271,7 @@ impl<T: Data> Scatter for BroadcastScatter<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rivermark_types::{MaxParallelism, Timestamp};
+    use rivermark_types::MaxParallelism;
 
     struct NoRows;
     impl RowCodec for NoRows {

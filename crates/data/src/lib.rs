@@ -2,7 +2,8 @@
 //!
 //! Layout: [`record`] (what may be a record or a key), [`batch`] (many records, erased once), [`element`] (a batch or a
 //! mark), [`codec`] (bytes for the wire, rows for a snapshot), [`edge`] (all that moving a batch between subtasks needs),
-//! [`router`] (which channel a record takes), [`dead_letter`] (a record that was given up). Non-goals: no operator, no state, no queue.
+//! [`router`] (which channel a record takes), [`spare`] (memory of used-up batches), [`dead_letter`] (a record that was given
+//! up). Non-goals: no operator, no state, no queue.
 
 pub mod batch;
 pub mod codec;
@@ -12,6 +13,7 @@ pub mod element;
 mod place;
 pub mod record;
 pub mod router;
+pub mod spare;
 
 pub use batch::{Batch, Rows, Typed};
 pub use codec::{PostcardCodec, RowCodec, WireCodec};

@@ -54,7 +54,13 @@ impl Shared {
         let by_bytes = bytes_left / self.row_bytes.load(Ordering::Relaxed).max(1);
         // A row that is larger than the credit passes alone.
         let by_bytes = by_bytes.max(usize::from(rows == 0));
-        self.credit.rows.saturating_sub(rows).min(by_bytes)
+        let by_rows = self.credit.rows.saturating_sub(rows);
+        // Room for a few rows would only make small batches: better none, until there is more.
+        if by_rows < self.credit.rows / 8 {
+            0
+        } else {
+            by_rows.min(by_bytes)
+        }
     }
 
     /// Whether a producer that waits for room had better go on: not for every row that leaves.

@@ -1,7 +1,7 @@
 //! A batch on its way through one operator. The cursor *is* the position: what is left in it counts as in flight.
 
 use crate::careful::Careful;
-use rivermark_data::{Batch, Data, Typed};
+use rivermark_data::{Batch, Data, Typed, spare};
 use rivermark_types::{Failure, Timestamp};
 use std::any::Any;
 use std::vec;
@@ -71,7 +71,7 @@ impl<'a> RowCursor<'a> {
 }
 
 /// The rows of a batch of `T`, handed out by value, up to the end of the slice.
-pub struct TypedRows<T> {
+pub struct TypedRows<T: Data> {
     values: vec::IntoIter<T>,
     times: Option<vec::IntoIter<Timestamp>>,
     slice: usize,
@@ -100,40 +100,52 @@ impl<T: Data> TypedRows<T> {
     }
 
     /// Hands the rows of the slice to `each` until it returns false. The loop for hot paths: one for rows with times, one
-    /// for rows without.
+    /// for rows without, and for a whole batch without a count.
     #[inline]
     pub fn each_row(&mut self, mut each: impl FnMut(T, Option<Timestamp>) -> bool) {
-        let mut left = self.slice;
+        let before = self.values.len();
         match &mut self.times {
+            None if self.slice >= before => {
+                for value in self.values.by_ref() {
+                    if !each(value, None) {
+                        break;
+                    }
+                }
+            }
             None => {
-                while left > 0 {
-                    left -= 1;
-                    let Some(value) = self.values.next() else { break };
+                for value in self.values.by_ref().take(self.slice) {
                     if !each(value, None) {
                         break;
                     }
                 }
             }
             Some(times) => {
-                while left > 0 {
-                    left -= 1;
-                    let (Some(value), Some(time)) = (self.values.next(), times.next()) else {
-                        break;
-                    };
-                    if !each(value, (time != Timestamp::MIN).then_some(time)) {
+                for value in self.values.by_ref().take(self.slice) {
+                    let time = times.next().filter(|time| *time != Timestamp::MIN);
+                    if !each(value, time) {
                         break;
                     }
                 }
             }
         }
-        self.slice = left;
+        self.slice -= before - self.values.len();
     }
 
     /// The rows of the slice not taken yet: for look-ahead.
     #[inline]
     pub fn rest_of_slice(&self) -> &[T] {
-        let rest = self.values.as_slice();
-        &rest[..self.slice.min(rest.len())]
+        let rows = self.values.as_slice();
+        &rows[..self.slice.min(rows.len())]
+    }
+
+    /// Whether rows have times.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.times.is_some()
+    }
+
+    /// Shortens the slice.
+    pub(crate) fn at_most(&mut self, rows: usize) {
+        self.slice = self.slice.min(rows);
     }
 
     /// Ends the slice after so many rows.
@@ -155,6 +167,15 @@ impl<T: Data> TypedRows<T> {
     /// Whether the whole batch is used up (not only the slice).
     pub fn is_exhausted(&self) -> bool {
         self.values.len() == 0
+    }
+}
+
+impl<T: Data> Drop for TypedRows<T> {
+    fn drop(&mut self) {
+        spare::keep_rest(std::mem::take(&mut self.values));
+        if let Some(times) = self.times.take() {
+            spare::keep_rest(times);
+        }
     }
 }
 

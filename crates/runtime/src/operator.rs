@@ -266,10 +266,11 @@ impl<'a> Cx<'a> {
 
     /// Emits rows on an output port (0 is the main one). An empty batch is not sent.
     pub fn emit<T: Data>(&mut self, port: u8, rows: Typed<T>) {
-        if !rows.is_empty() {
-            self.room = self.room.saturating_sub(rows.len()).max(1);
-            self.out.push(Output::Rows(port, Batch::new(rows)));
+        if rows.is_empty() {
+            return rows.recycle();
         }
+        self.room = self.room.saturating_sub(rows.len()).max(1);
+        self.out.push(Output::Rows(port, Batch::new(rows)));
     }
 
     /// Emits records that are given up, on the port for dead letters. If nobody takes these, they are dropped.

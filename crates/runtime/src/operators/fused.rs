@@ -19,6 +19,10 @@ pub trait Pipe<I>: Clone + Send + Sync + 'static {
     type Out;
     /// How many closures there are.
     const STAGES: u32;
+    /// Whether a row may become more than one.
+    const GROWS: bool;
+    /// Whether a closure may fail.
+    const FAILS: bool;
     /// Pushes one row through, which gives any number of rows. A closure that fails notes it in `stage`.
     fn push(&self, row: I, stage: &Stage, out: &mut impl FnMut(Self::Out));
 }
@@ -56,6 +60,8 @@ pub struct Identity;
 impl<I> Pipe<I> for Identity {
     type Out = I;
     const STAGES: u32 = 0;
+    const GROWS: bool = false;
+    const FAILS: bool = false;
     #[inline(always)]
     fn push(&self, row: I, _: &Stage, out: &mut impl FnMut(I)) {
         out(row);
@@ -73,6 +79,8 @@ where
 {
     type Out = U;
     const STAGES: u32 = P::STAGES + 1;
+    const GROWS: bool = P::GROWS;
+    const FAILS: bool = P::FAILS;
     #[inline(always)]
     fn push(&self, row: I, stage: &Stage, out: &mut impl FnMut(U)) {
         self.0.push(row, stage, &mut |row| {
@@ -93,6 +101,8 @@ where
 {
     type Out = P::Out;
     const STAGES: u32 = P::STAGES + 1;
+    const GROWS: bool = P::GROWS;
+    const FAILS: bool = P::FAILS;
     #[inline(always)]
     fn push(&self, row: I, stage: &Stage, out: &mut impl FnMut(P::Out)) {
         self.0.push(row, stage, &mut |row| {
@@ -116,6 +126,8 @@ where
 {
     type Out = R::Item;
     const STAGES: u32 = P::STAGES + 1;
+    const GROWS: bool = true;
+    const FAILS: bool = P::FAILS;
     #[inline(always)]
     fn push(&self, row: I, stage: &Stage, out: &mut impl FnMut(R::Item)) {
         self.0.push(row, stage, &mut |row| {
@@ -144,6 +156,8 @@ where
 {
     type Out = U;
     const STAGES: u32 = P::STAGES + 1;
+    const GROWS: bool = P::GROWS;
+    const FAILS: bool = true;
     #[inline(always)]
     fn push(&self, row: I, stage: &Stage, out: &mut impl FnMut(U)) {
         self.0.push(row, stage, &mut |row| {
@@ -195,15 +209,28 @@ where
     fn on_batch(&mut self, _: InputId, rows: &mut RowCursor<'_>, cx: &mut Cx<'_>) -> Result<Flow> {
         let room = cx.room();
         let rows = rows.typed::<I>()?;
-        let mut out = Typed::untimed(Vec::with_capacity(rows.peek().len().min(room)));
+        if !P::GROWS {
+            // Then what comes out of the slice is no more than what goes in, and the loop need not count.
+            rows.at_most(room);
+        }
+        let mut out = Typed::with_room(rows.rest_of_slice().len());
         let tell = Tell {
             stage: Stage::default(),
             engine: cx.stage(),
         };
-        rows.each_row(|row, time| {
-            self.pipe.push(row, &tell.stage, &mut |row| out.push(row, time));
-            out.len() < room && !tell.stage.is_failed()
-        });
+        let goes_on = |rows: usize| (!P::GROWS || rows < room) && (!P::FAILS || !tell.stage.is_failed());
+        if rows.is_timed() {
+            rows.each_row(|row, time| {
+                self.pipe.push(row, &tell.stage, &mut |row| out.push(row, time));
+                goes_on(out.len())
+            });
+        } else {
+            let out = &mut out.values;
+            rows.each_row(|row, _| {
+                self.pipe.push(row, &tell.stage, &mut |row| out.push(row));
+                goes_on(out.len())
+            });
+        }
         if let Some(failure) = tell.stage.failure.take() {
             return Err(failure);
         }

@@ -74,10 +74,10 @@ pub struct Out<O> {
     processing_time: Timestamp,
 }
 
-impl<O> Out<O> {
+impl<O: 'static> Out<O> {
     pub(super) fn new(capacity: usize, cx: &Cx<'_>) -> Out<O> {
         Out {
-            rows: Typed::untimed(Vec::with_capacity(capacity)),
+            rows: Typed::with_room(capacity),
             time: None,
             watermark: cx.watermark(),
             processing_time: cx.processing_time(),

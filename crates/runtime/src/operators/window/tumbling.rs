@@ -97,12 +97,16 @@ where
         let (watermark, room) = (cx.watermark(), cx.room());
         let (mut late, mut dropped) = (Typed::default(), 0);
         let mut result = Ok(());
+        // Neighbouring rows mostly share their window: a look costs less than a division.
+        let mut window = self.windows.window_of(watermark);
         opened.each_keyed(rows, &self.select, |key, row, time| {
             let Some(at) = time else {
                 result = Err(no_time("a row of a window"));
                 return false;
             };
-            let window = self.windows.window_of(at);
+            if at < window.start || at >= window.end {
+                window = self.windows.window_of(at);
+            }
             if window.last() > watermark {
                 self.aggregate
                     .add(state.update_or_else(window.end, key, A::Acc::default), row);
