@@ -43,7 +43,7 @@ impl Tumbling {
         let start = time.0.saturating_sub(into);
         Window {
             start: Timestamp(start),
-            end: Timestamp(start.saturating_add(self.size_ms)),
+            end: Timestamp(time.0.saturating_add(self.size_ms - into)),
         }
     }
 
@@ -98,7 +98,10 @@ where
         let (mut late, mut dropped) = (Typed::default(), 0);
         let mut result = Ok(());
         // Neighbouring rows mostly share their window: a look costs less than a division.
-        let mut window = self.windows.window_of(watermark);
+        let mut window = Window {
+            start: Timestamp::MAX,
+            end: Timestamp::MIN,
+        };
         opened.each_keyed(rows, &self.select, |key, row, time| {
             let Some(at) = time else {
                 result = Err(no_time("a row of a window"));
