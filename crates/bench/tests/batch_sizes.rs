@@ -1,5 +1,7 @@
 //! The size of batches changes how fast a job is and nothing else: the same outputs at 1, 7 and 4,096 rows.
 
+#![allow(clippy::unwrap_used, reason = "a test, helpers included")]
+
 use rivermark::prelude::*;
 use rivermark_bench::jobs::records::{Account, Payment, Reading, splitmix64};
 

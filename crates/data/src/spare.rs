@@ -78,6 +78,10 @@ pub fn keep<T: 'static>(mut vector: Vec<T>) {
 }
 
 /// Drops what is left of an iteration and keeps its memory.
+#[expect(
+    clippy::map_identity,
+    reason = "an `IntoIter` alone is collected into new memory once half of it is gone"
+)]
 pub fn keep_rest<T: 'static>(rest: std::vec::IntoIter<T>) {
     // Collecting a mapped `IntoIter` works in place, so this is the same memory. (Where it is not, only speed is lost.)
     keep(rest.map(|item| item).collect::<Vec<T>>());
@@ -92,7 +96,8 @@ mod tests {
         let full = vec![7u64; 1000];
         let address = full.as_ptr();
         keep(full);
-        assert_ne!(vector::<i64>(1000).as_ptr().cast(), address);
+        let other = vector::<i64>(1000);
+        assert_ne!(other.as_ptr().cast(), address);
         assert!(
             vector::<u64>(5000).capacity() >= 5000,
             "too small a spare is left"
@@ -109,7 +114,8 @@ mod tests {
         items.next();
         keep_rest(items);
         assert_eq!(std::rc::Rc::strong_count(&item), 1);
-        assert_eq!(vector::<std::rc::Rc<()>>(100).as_ptr(), address);
+        let again = vector::<std::rc::Rc<()>>(100);
+        assert_eq!(again.as_ptr(), address);
     }
 
     #[test]
@@ -117,9 +123,7 @@ mod tests {
         for _ in 0..100 {
             keep(vec![0u8; 1 << 20]);
         }
-        let kept = (0..100)
-            .filter(|_| SPARES.with(|spares| spares.borrow().bytes) > 0 && !vector::<u8>(1).is_empty());
-        assert_eq!(kept.count(), 0);
-        assert!(SPARES.with(|spares| spares.borrow().bytes) <= MOST_BYTES);
+        let kept = SPARES.with(|spares| spares.borrow().bytes);
+        assert_eq!(kept, MOST_BYTES);
     }
 }
