@@ -1,4 +1,7 @@
 //! Many records of one type, erased at the granularity of the batch: one downcast a batch and operator, none a record.
+//! [`spare`] keeps the memory of used-up batches for the next ones.
+
+pub mod spare;
 
 use crate::record::Data;
 use rivermark_types::{Failure, Timestamp};
@@ -72,7 +75,7 @@ impl<T> Typed<T> {
     #[cold]
     #[inline(never)]
     fn begin_times(&mut self, time: Timestamp) {
-        let mut column = crate::spare::vector(self.values.capacity());
+        let mut column = spare::vector(self.values.capacity());
         column.resize(self.values.len(), Timestamp::MIN);
         column.push(time);
         self.times = Some(column);
@@ -87,7 +90,7 @@ impl<T> Typed<T> {
 impl<T: 'static> Typed<T> {
     /// No records yet, and no times, but room for so many records.
     pub fn with_room(records: usize) -> Typed<T> {
-        Typed::untimed(crate::spare::vector(records))
+        Typed::untimed(spare::vector(records))
     }
 
     /// Appends all of another batch.
@@ -102,14 +105,14 @@ impl<T: 'static> Typed<T> {
             column.extend(other.times.unwrap_or_else(|| vec![Timestamp::MIN; theirs]));
         }
         self.values.append(&mut other.values);
-        crate::spare::keep(other.values);
+        spare::keep(other.values);
     }
 
     /// Drops the records and keeps their memory for the thread's next batches.
     pub fn recycle(self) {
-        crate::spare::keep(self.values);
+        spare::keep(self.values);
         if let Some(times) = self.times {
-            crate::spare::keep(times);
+            spare::keep(times);
         }
     }
 }

@@ -2,8 +2,7 @@
 //!
 //! Layout: [`record`] (what may be a record or a key), [`batch`] (many records, erased once), [`element`] (a batch or a
 //! mark), [`codec`] (bytes for the wire, rows for a snapshot), [`edge`] (all that moving a batch between subtasks needs),
-//! [`router`] (which channel a record takes), [`spare`] (memory of used-up batches), [`dead_letter`] (a record that was given
-//! up). Non-goals: no operator, no state, no queue.
+//! [`router`] (which channel a record takes), [`dead_letter`] (a record that was given up). Non-goals: no operator, no state, no queue.
 
 pub mod batch;
 pub mod codec;
@@ -13,9 +12,8 @@ pub mod element;
 mod place;
 pub mod record;
 pub mod router;
-pub mod spare;
 
-pub use batch::{Batch, Rows, Typed};
+pub use batch::{Batch, Rows, Typed, spare};
 pub use codec::{PostcardCodec, RowCodec, WireCodec};
 pub use dead_letter::DeadLetter;
 pub use edge::{EdgeType, Emit, Scatter, TypedEdge};
