@@ -2,7 +2,8 @@
 //!
 //! Layout: [`record`] (what may be a record or a key), [`batch`] (many records, erased once), [`element`] (a batch or a
 //! mark), [`codec`] (bytes for the wire, rows for a snapshot), [`edge`] (all that moving a batch between subtasks needs),
-//! [`router`] (which channel a record takes), [`dead_letter`] (a record that was given up). Non-goals: no operator, no state, no queue.
+//! [`router`] (which channel a record takes), [`dead_letter`] (a record that was given up), [`text`] (the text type for keys
+//! and rows). Non-goals: no operator, no state, no queue.
 
 pub mod batch;
 pub mod codec;
@@ -12,6 +13,7 @@ pub mod element;
 mod place;
 pub mod record;
 pub mod router;
+pub mod text;
 
 pub use batch::{Batch, Rows, Typed, spare};
 pub use codec::{PostcardCodec, RowCodec, WireCodec};
@@ -20,3 +22,4 @@ pub use edge::{EdgeType, Emit, Scatter, TypedEdge};
 pub use element::{Activity, Element};
 pub use record::{Data, Key};
 pub use router::{Route, Router};
+pub use text::Text;

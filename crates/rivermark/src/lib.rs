@@ -24,6 +24,7 @@ mod progress;
 pub mod wording;
 
 pub use entry::{run, run_with};
+pub use rivermark_stream::Text;
 
 #[cfg(doctest)]
 mod guide;

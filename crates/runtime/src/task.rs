@@ -34,6 +34,11 @@ pub struct Pace {
 /// When to look again for room to copy frozen tables.
 const WALK_RETRY: Duration = Duration::from_millis(5);
 
+/// A walk takes a fifth of a task's time.
+const WORK_PER_WALK: u64 = 4;
+/// And no more slices in a step than this, however little they seem to cost.
+const MOST_SLICES: usize = 64;
+
 /// What a step came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -178,7 +183,8 @@ impl Task {
                 break None;
             }
         };
-        let walked = self.walk(self.pace.walk_rows)?;
+        let worked = self.env.cost_ns().saturating_sub(started);
+        let walked = self.walk_beside(if progressed { worked } else { self.pace.step_ns })?;
         let next_sweep = self.chain.sweep(self.pace.walk_rows);
         let now = self.env.now();
         if !progressed || now.since(self.last_flush) >= self.pace.linger {
@@ -325,7 +331,27 @@ impl Task {
             operators,
             rows: 0,
         });
-        self.walk(self.pace.walk_rows).map(drop)
+        // Who has no rows is done; the others walk later, beside the work.
+        self.walk(0).map(drop)
+    }
+
+    /// Walks for a share of the time that was worked. Tells whether it did anything.
+    fn walk_beside(&mut self, worked_ns: u64) -> Result<bool> {
+        if self.walking.is_none() {
+            return Ok(false);
+        }
+        let started = self.env.cost_ns();
+        let mut walked = false;
+        for _ in 0..MOST_SLICES {
+            if !self.walk(self.pace.walk_rows)? {
+                break;
+            }
+            walked = true;
+            if self.env.cost_ns().saturating_sub(started) >= worked_ns / WORK_PER_WALK {
+                break;
+            }
+        }
+        Ok(walked)
     }
 
     /// Copies some rows of the frozen tables to the I/O side; acknowledges when all are out. Tells whether it did anything.
@@ -333,11 +359,11 @@ impl Task {
         let Some(walking) = &mut self.walking else {
             return Ok(false);
         };
-        // Where the I/O side is behind, the copying waits, never the records.
-        if budget != usize::MAX && !self.snapshots.has_room() {
-            return Ok(false);
-        }
+        // Where the I/O side is behind, the copying waits, never the records; what these have copied is still handed over.
+        let has_room = budget == usize::MAX || self.snapshots.has_room();
+        let mut budget = if has_room { budget } else { 0 };
         let mut sink = self.snapshots.sink(walking.checkpoint);
+        let mut is_done = true;
         for node in self.chain.nodes_mut() {
             let Some(backend) = &mut node.backend else {
                 continue;
@@ -347,8 +373,12 @@ impl Task {
                 rows: &mut walking.rows,
             };
             if backend.is_walking() && backend.walk(budget, &mut counted) == Walk::More {
-                return Ok(true);
+                is_done = false;
+                budget = 0;
             }
+        }
+        if !is_done {
+            return Ok(has_room);
         }
         if let Some(walking) = self.walking.take() {
             self.acknowledge(walking);

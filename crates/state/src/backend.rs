@@ -11,6 +11,7 @@ use crate::table::{KeySpace, Origin, Stored, Table, Tables, Walk};
 use crate::timers::{TimerQueue, Timers};
 use crate::ttl::{Aging, Clock, Expiring, StateTtl, TtlTable};
 use crate::ttl::{TtlAggregatingState, TtlListState, TtlMapState, TtlReducingState, TtlValueState};
+use bytes::Bytes;
 use rivermark_data::{Data, Key};
 use rivermark_types::{KeyGroupRange, KeyHash, MaxParallelism, Timestamp, Uid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,11 +63,51 @@ impl ImageSink for Nowhere {
     fn push(&mut self, _: ImageChunk) {}
 }
 
+/// So many rows are fetched ahead while a table is filled.
+const BLOCK: usize = 16;
+
 /// What a declaration needs to fill its table.
 struct Declared<K, V> {
     origin: Origin,
     codec: Arc<RowCodec<K, V>>,
-    rows: Vec<ImageRow<K, V>>,
+    pages: Vec<Bytes>,
+    keys: KeySpace,
+    range: KeyGroupRange,
+}
+
+impl<K: Key, V: Data> Declared<K, V> {
+    /// Hands the rows of this subtask with their keys' hashes to `take`, a page of them at a time.
+    fn each_page(&mut self, mut take: impl FnMut(Vec<(ImageRow<K, V>, KeyHash)>)) -> Result<(), StateError> {
+        // A page goes once it is read: its memory is used for the next rows.
+        for page in std::mem::take(&mut self.pages) {
+            let decoded = self
+                .codec
+                .decode(&page)
+                .map_err(|error| StateError::Undecodable {
+                    operator: self.origin.state.operator.to_string(),
+                    name: self.origin.state.name.clone(),
+                    reason: error.to_string(),
+                })?;
+            // The group is computed from the key and not read: it is what decides who owns a row from now on.
+            let hashed = decoded.into_iter().map(|row| {
+                let hash = self.keys.hash(&row.key);
+                (row, hash)
+            });
+            take(
+                hashed
+                    .filter(|(_, hash)| self.range.contains(self.keys.groups.group_of(*hash)))
+                    .collect(),
+            );
+        }
+        Ok(())
+    }
+
+    /// All rows of this subtask.
+    fn rows(&mut self) -> Result<Vec<ImageRow<K, V>>, StateError> {
+        let mut rows = Vec::new();
+        self.each_page(|page| rows.extend(page.into_iter().map(|(row, _)| row)))?;
+        Ok(rows)
+    }
 }
 
 impl KeyedBackend {
@@ -198,21 +239,22 @@ impl KeyedBackend {
 
     /// Declares timers.
     pub fn timers<K: Key>(&mut self, name: &str) -> Result<Timers<K>, StateError> {
-        let declared = self.declare(name, StateKind::Timers)?;
-        let mut timers = TimerQueue::new(declared.origin, self.keys());
-        declared.rows.into_iter().for_each(|row| timers.restore(row));
+        let mut declared = self.declare(name, StateKind::Timers)?;
+        let mut timers = TimerQueue::new(declared.origin.clone(), self.keys());
+        declared.each_page(|page| page.into_iter().for_each(|(row, _)| timers.restore(row)))?;
         let side = self.keep(&Handle::new(timers));
         Ok(Timers(Some(side)))
     }
 
     /// Declares one accumulator a window and key.
     pub fn windows<K: Key, A: Data>(&mut self, name: &str) -> Result<WindowState<K, A>, StateError> {
-        let declared = self.declare(name, StateKind::Windows)?;
-        let mut tables = Tables::new(declared.origin, self.keys());
-        for row in declared.rows {
-            let hash = self.keys().hash(&row.key);
-            tables.insert(row.namespace, row.key, hash, row.value);
-        }
+        let mut declared = self.declare(name, StateKind::Windows)?;
+        let mut tables = Tables::new(declared.origin.clone(), self.keys());
+        declared.each_page(|page| {
+            for (row, hash) in page {
+                tables.insert(row.namespace, row.key, hash, row.value);
+            }
+        })?;
         let handle = Handle::new(tables);
         self.keep(&handle);
         Ok(WindowState(handle))
@@ -225,15 +267,25 @@ impl KeyedBackend {
         kind: StateKind,
         append: fn(&mut V, V),
     ) -> Result<Handle<Table<K, V>>, StateError> {
-        let declared = self.declare(name, kind)?;
-        let mut table = Table::new(declared.origin, self.keys());
-        for row in declared.rows {
-            let hash = self.keys().hash(&row.key);
-            match table.get_mut_existing(&row.key, hash) {
-                Some(value) => append(value, row.value),
-                None => drop(table.insert(row.key, hash, row.value)),
+        let mut declared = self.declare(name, kind)?;
+        let mut table = Table::new(declared.origin.clone(), self.keys());
+        let mut left = declared.pages.len();
+        declared.each_page(|page| {
+            // Pages have about the same number of rows.
+            table.reserve(page.len() * left);
+            left -= 1;
+            let hashes: Vec<KeyHash> = page.iter().map(|(_, hash)| *hash).collect();
+            let mut ahead = hashes.chunks(BLOCK);
+            for (at, (row, hash)) in page.into_iter().enumerate() {
+                if at % BLOCK == 0 {
+                    table.prefetch(ahead.next().unwrap_or_default());
+                }
+                match table.get_mut_existing(&row.key, hash) {
+                    Some(value) => append(value, row.value),
+                    None => drop(table.insert(row.key, hash, row.value)),
+                }
             }
-        }
+        })?;
         let handle = Handle::new(table);
         self.keep(&handle);
         Ok(handle)
@@ -245,9 +297,9 @@ impl KeyedBackend {
         kind: StateKind,
         ttl: StateTtl,
     ) -> Result<Handle<TtlTable<K, A>>, StateError> {
-        let Declared {
-            origin, codec, rows, ..
-        } = self.declare::<K, A::Plain>(name, kind)?;
+        let mut declared = self.declare::<K, A::Plain>(name, kind)?;
+        let rows = declared.rows()?;
+        let Declared { origin, codec, .. } = declared;
         let table = TtlTable::new(origin, codec, self.keys(), ttl, self.clock.clone(), rows);
         self.has_ttl = true;
         let handle = Handle::new(table);
@@ -288,34 +340,16 @@ impl KeyedBackend {
             });
         }
         let codec: Arc<RowCodec<K, V>> = row_codec();
-        let mut rows = Vec::new();
-        for page in pages {
-            let decoded = codec.decode(&page).map_err(|error| StateError::Undecodable {
-                operator: operator(),
-                name: name.to_owned(),
-                reason: error.to_string(),
-            })?;
-            // The group is computed from the key and not read: it is what decides who owns a row from now on.
-            rows.extend(
-                decoded
-                    .into_iter()
-                    .filter(|row| self.owns(self.keys().hash(&row.key))),
-            );
-        }
         Ok(Declared {
             origin: Origin {
                 state: Arc::new(state),
                 encoder: codec.clone(),
             },
             codec,
-            rows,
+            pages,
+            keys: self.keys(),
+            range: self.config.range,
         })
-    }
-
-    fn owns(&self, hash: KeyHash) -> bool {
-        self.config
-            .range
-            .contains(self.config.max_parallelism.group_of(hash))
     }
 
     /// What prefetches for the look-ups of the next rows, in all tables declared so far.
@@ -350,12 +384,14 @@ impl KeyedBackend {
     /// Copies about `budget_rows` rows of the image to the sink.
     pub fn walk(&mut self, budget_rows: usize, sink: &mut dyn ImageSink) -> Walk {
         let mut budget = budget_rows;
+        let mut all = Walk::Done;
+        // Without budget a table still hands over what changes have copied meanwhile.
         for table in &self.tables {
             if table.with(|table| table.walk(&mut budget, sink)) == Walk::More {
-                return Walk::More;
+                all = Walk::More;
             }
         }
-        Walk::Done
+        all
     }
 
     /// Removes state that has expired, a slice of about so many rows, whether or not an image is under way. When there is more

@@ -1,5 +1,7 @@
 //! The seam between a table (in its slot) and the snapshot (on the I/O side): rows as plain copies, erased by the chunk.
 
+use crate::table::KeySpace;
+use rivermark_data::Key;
 use rivermark_types::{KeyGroup, Uid};
 use serde::{Deserialize, Serialize};
 use std::any::Any;
@@ -49,16 +51,85 @@ pub struct ImageRow<K, V> {
     pub value: V,
 }
 
-/// Rows of one state on their way to the I/O side: a `Vec<ImageRow<K, V>>`, erased. Only the `RowEncoder` made for the
+/// Rows as a table copies them: nothing is worked out for them yet.
+pub struct ImageRows<K, V> {
+    /// The rows.
+    pub rows: Vec<(K, V)>,
+    /// The namespaces of the rows: each of a run of them, and where the run starts. Empty if all are 0.
+    pub namespaces: Vec<(i64, usize)>,
+    /// What tells their key groups.
+    pub groups: Groups,
+    /// About how many bytes they hold in memory, with what they point to.
+    pub bytes: usize,
+}
+
+/// The key groups of some rows.
+pub enum Groups {
+    /// To be worked out from the keys.
+    Of(KeySpace),
+    /// Known, a row each.
+    Known(Vec<KeyGroup>),
+}
+
+impl<K, V> From<Vec<ImageRow<K, V>>> for ImageRows<K, V> {
+    fn from(rows: Vec<ImageRow<K, V>>) -> Self {
+        ImageRows {
+            namespaces: rows
+                .iter()
+                .enumerate()
+                .map(|(at, row)| (row.namespace, at))
+                .collect(),
+            groups: Groups::Known(rows.iter().map(|row| row.group).collect()),
+            bytes: size_of_val(rows.as_slice()),
+            rows: rows.into_iter().map(|row| (row.key, row.value)).collect(),
+        }
+    }
+}
+
+impl<K: Key, V> ImageRows<K, V> {
+    /// The rows with all that is known of them.
+    pub fn into_rows(self) -> Vec<ImageRow<K, V>> {
+        let namespaces = namespaces_of(&self.namespaces, self.rows.len());
+        let known = match &self.groups {
+            Groups::Of(_) => &[][..],
+            Groups::Known(groups) => groups,
+        };
+        let row = |(at, ((key, value), namespace)): (usize, ((K, V), i64))| ImageRow {
+            group: match &self.groups {
+                Groups::Of(keys) => keys.group(&key),
+                Groups::Known(_) => known.get(at).copied().unwrap_or(KeyGroup(0)),
+            },
+            namespace,
+            key,
+            value,
+        };
+        self.rows
+            .into_iter()
+            .zip(namespaces)
+            .enumerate()
+            .map(row)
+            .collect()
+    }
+}
+
+/// The namespace of each of so many rows.
+pub(crate) fn namespaces_of(runs: &[(i64, usize)], rows: usize) -> impl Iterator<Item = i64> + '_ {
+    let ends = runs.iter().skip(1).map(|(_, start)| *start).chain([rows]);
+    let all = runs.iter().zip(ends);
+    let all = all.flat_map(|((namespace, start), end)| std::iter::repeat_n(*namespace, end - start));
+    all.chain(std::iter::repeat_n(0, if runs.is_empty() { rows } else { 0 }))
+}
+
+/// Rows of one state on their way to the I/O side: an `ImageRows<K, V>`, erased. Only the `RowEncoder` made for the
 /// same `K` and `V` can open it.
 pub struct ImageChunk {
     /// Which state.
     pub state: Arc<StateId>,
     /// How many rows.
     pub rows: usize,
-    /// About how many bytes they hold in memory.
+    /// About how many bytes they hold in memory, with what they point to.
     pub bytes: usize,
-    /// The `Vec<ImageRow<K, V>>`.
+    /// The `ImageRows<K, V>`.
     pub content: Box<dyn Any + Send>,
     /// Opens and encodes `content`.
     pub encoder: Arc<dyn RowEncoder>,

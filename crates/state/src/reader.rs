@@ -91,16 +91,15 @@ impl SnapshotReader {
             .blob
             .get_range(&object.key, first.offset..last.offset + last.len)
             .await?;
-        let mut rest: &[u8] = &bytes;
+        let mut rest = bytes;
         for page in run {
             let cut = usize::try_from(page.len).ok().filter(|&len| len <= rest.len());
-            let (bytes, left) = rest.split_at(cut.ok_or_else(|| StateError::Damaged {
+            let bytes = rest.split_to(cut.ok_or_else(|| StateError::Damaged {
                 object: object.key.to_string(),
                 reason: format!("the page at byte {} is cut off", page.offset),
             })?);
-            check_page(&object.key, page, bytes)?;
-            restored.add(page.state.clone(), bytes.to_vec());
-            rest = left;
+            check_page(&object.key, page, &bytes)?;
+            restored.add(page.state.clone(), bytes);
         }
         Ok(())
     }

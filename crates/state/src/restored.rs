@@ -1,21 +1,22 @@
 //! Pages of a snapshot on their way back to the operator that declares their state.
 
 use crate::image::StateId;
+use bytes::Bytes;
 use std::collections::BTreeMap;
 
 /// The keyed state of one operator as a snapshot holds it: encoded pages by state, until a declaration takes them.
 #[derive(Clone, Debug, Default)]
 pub struct RestoredState {
-    pages: BTreeMap<StateId, Vec<Vec<u8>>>,
+    pages: BTreeMap<StateId, Vec<Bytes>>,
 }
 
 impl RestoredState {
     /// Adds a page of a state. It may hold rows of other subtasks too.
-    pub fn add(&mut self, state: StateId, page: Vec<u8>) {
-        self.pages.entry(state).or_default().push(page);
+    pub fn add(&mut self, state: StateId, page: impl Into<Bytes>) {
+        self.pages.entry(state).or_default().push(page.into());
     }
     /// Takes all pages of a state; `None` if the snapshot has none.
-    pub fn take(&mut self, state: &StateId) -> Option<Vec<Vec<u8>>> {
+    pub fn take(&mut self, state: &StateId) -> Option<Vec<Bytes>> {
         self.pages.remove(state)
     }
     /// The states that nobody has taken yet.

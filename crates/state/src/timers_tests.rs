@@ -1,7 +1,7 @@
 //! Timers against a set, with freezes in between; restored images give the same timers.
 
 use super::*;
-use crate::image::ImageChunk;
+use crate::image::{ImageChunk, ImageRows};
 use crate::table::tests::{keys, origin};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 struct Rows(Vec<ImageRow<u64, Times>>);
 impl ImageSink for Rows {
     fn push(&mut self, chunk: ImageChunk) {
-        self.0
-            .extend(*chunk.content.downcast::<Vec<ImageRow<u64, Times>>>().unwrap());
+        let rows = chunk.content.downcast::<ImageRows<u64, Times>>().unwrap();
+        self.0.extend(rows.into_rows());
     }
 }
 impl Rows {

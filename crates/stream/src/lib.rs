@@ -38,7 +38,7 @@ pub use rivermark_connector::{
     CollectSink, Collected, CollectionSource, DiscardNode, GeneratorSource, PrintSink, SourceNode,
     Undecodable, WatermarkStrategy, endless_sequence, sequence,
 };
-pub use rivermark_data::DeadLetter;
+pub use rivermark_data::{DeadLetter, Text};
 pub use rivermark_protocol::graph::GuaranteeMode;
 pub use rivermark_runtime::operators::window::{
     AtEnd, ContinuousEventTime, Count, Delta, EventTime, EvictCount, EvictDelta, EvictTime, Evicting,

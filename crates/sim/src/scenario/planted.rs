@@ -4,7 +4,7 @@ use rivermark_connector::commit::COMMITTABLES;
 use rivermark_protocol::aligner::AlignEvent;
 use rivermark_protocol::coordinator::CkAction;
 use rivermark_runtime::{Lists, OperatorEvent, TaskCommand};
-use rivermark_state::image::{ImageRow, RowEncoder, StateKind};
+use rivermark_state::image::{ImageRow, ImageRows, RowEncoder, StateKind};
 use rivermark_state::{RestoredState, row_codec};
 use rivermark_types::{Attempt, ChannelIndex, SubtaskId, Uid};
 use serde_json::Value;
@@ -160,7 +160,7 @@ fn delay_timers(keyed: &mut RestoredState) {
                     .collect::<Vec<i64>>(),
                 ..row
             });
-            let pages = codec.encode(vec![Box::new(late.collect::<Vec<_>>())]);
+            let pages = codec.encode(vec![Box::new(ImageRows::from(late.collect::<Vec<_>>()))]);
             for page in pages.unwrap_or_default() {
                 keyed.add(state.clone(), page.bytes);
             }

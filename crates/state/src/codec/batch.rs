@@ -5,7 +5,6 @@
 use super::column::ColumnCodec;
 use super::{VALUE, column, page, plain, primitive};
 use crate::StateError;
-use arrow_array::PrimitiveArray;
 use arrow_array::types::Int64Type;
 use rivermark_data::{Batch, Data, RowCodec, Typed};
 use rivermark_types::{Failure, Timestamp};
@@ -31,8 +30,10 @@ impl<T: Data> RowCodec for BatchCodec<T> {
             .ok_or_else(|| Failure::bug("the edge's row codec met a batch of another type"))?;
         let mut columns = vec![self.values.encode(VALUE, &rows.values, |row| row)?];
         if let Some(times) = &rows.times {
-            let times = PrimitiveArray::<Int64Type>::from_iter_values(times.iter().map(|time| time.0));
-            columns.push(plain(TIME, times));
+            columns.push(plain::<Int64Type>(
+                TIME,
+                times.iter().map(|time| time.0).collect(),
+            ));
         }
         page::write(columns).map_err(|error| StateError::Page(error.to_string()).into())
     }

@@ -5,6 +5,8 @@
 //! cannot be traced, or that does not come back from its columns as it was (an option in an option, for one), is
 //! *opaque*: a binary column, each value by itself, that does not evolve.
 
+use super::columns::Builder;
+use super::columns::read::Column;
 use super::page;
 use super::sample::samples;
 use crate::StateError;
@@ -54,7 +56,10 @@ impl<T: Data> ColumnCodec<T> {
         rows: &'a [R],
         value_of: fn(&'a R) -> &'a T,
     ) -> Result<(FieldRef, ArrayRef), StateError> {
-        if let Some(field) = traced::<T>() {
+        if let Some(Traced { field, is_flat }) = traced::<T>() {
+            if is_flat && let Some(array) = to_columns(&field, rows, value_of) {
+                return Ok((field_of(&field, name, &array), array));
+            }
             match to_array(&field, rows, value_of) {
                 Ok(array) => return Ok((field_of(&field, name, &array), array)),
                 // The trials did not show it, but this value has no place in the columns: better opaque than not at all.
@@ -90,7 +95,16 @@ impl<T: Data> ColumnCodec<T> {
             ))
         };
         match field.metadata().get(ENCODING_KEY) {
-            None => from_array(field, array).map_err(|error| unreadable(error.to_string())),
+            None => {
+                let is_ours =
+                    |traced: &Traced| traced.is_flat && traced.field.data_type() == field.data_type();
+                if traced::<T>().as_ref().is_some_and(is_ours)
+                    && let Some(values) = from_columns(array)
+                {
+                    return Ok(values);
+                }
+                from_array(field, array).map_err(|error| unreadable(error.to_string()))
+            }
             Some(name) => {
                 let encoding = Opaque::named(name)
                     .ok_or_else(|| unreadable(format!("its encoding {name:?} is unknown")))?;
@@ -113,23 +127,31 @@ impl<T: Data> ColumnCodec<T> {
     }
 }
 
+/// What columns a type becomes.
+#[derive(Clone)]
+struct Traced {
+    field: FieldRef,
+    /// Whether its columns can be written and read directly (`columns`).
+    is_flat: bool,
+}
+
 /// How types are traced, or `None` for the opaque ones. It costs about a millisecond a type and is always the same, so a
 /// process does it once.
-static TRACED: Mutex<BTreeMap<TypeId, Option<FieldRef>>> = Mutex::new(BTreeMap::new());
+static TRACED: Mutex<BTreeMap<TypeId, Option<Traced>>> = Mutex::new(BTreeMap::new());
 
 /// What [`trace`] says of `T`.
-fn traced<T: Data>() -> Option<FieldRef> {
+fn traced<T: Data>() -> Option<Traced> {
     let known = || TRACED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(field) = known().get(&TypeId::of::<T>()) {
-        return field.clone();
+    if let Some(traced) = known().get(&TypeId::of::<T>()) {
+        return traced.clone();
     }
-    let field = trace::<T>();
-    known().insert(TypeId::of::<T>(), field.clone());
-    field
+    let traced = trace::<T>();
+    known().insert(TypeId::of::<T>(), traced.clone());
+    traced
 }
 
 /// The field of `T` named [`ITEM`], if `T` can be traced and every trial comes back as it went in.
-fn trace<T: Data>() -> Option<FieldRef> {
+fn trace<T: Data>() -> Option<Traced> {
     let options = TracingOptions::default()
         .allow_null_fields(true)
         .map_as_struct(false)
@@ -138,19 +160,44 @@ fn trace<T: Data>() -> Option<FieldRef> {
     let fields = Vec::<FieldRef>::from_type::<Item<T>>(options).ok()?;
     let [field] = fields.as_slice() else { return None };
     let trials = samples::<T>(TRIALS);
-    (!trials.is_empty() && matches!(survives(field, &trials), Ok(true))).then(|| field.clone())
+    let general = to_array(field, &trials, |value| value).ok()?;
+    let survives =
+        |array: &ArrayRef, read: Read<T>| matches!(survives(field, &trials, array, read), Ok(true));
+    if trials.is_empty() || !survives(&general, from_array) {
+        return None;
+    }
+    // Each way must read what the other wrote.
+    let read_flat: Read<T> = |_, array| from_columns(array).ok_or_else(|| failed("not flat".into()));
+    let is_flat = to_columns(field, &trials, |value| value).is_some_and(|flat| {
+        survives(&flat, from_array) && survives(&flat, read_flat) && survives(&general, read_flat)
+    });
+    Some(Traced {
+        field: field.clone(),
+        is_flat,
+    })
+}
+
+/// A way to read a column.
+type Read<T> = fn(&FieldRef, &ArrayRef) -> Result<Vec<T>, serde_arrow::Error>;
+
+fn failed(reason: String) -> serde_arrow::Error {
+    serde_arrow::Error::new(serde_arrow::ErrorKind::Custom, reason)
 }
 
 /// Whether all trials come back as they were, by the whole way that rows go.
-fn survives<T: Data>(field: &FieldRef, trials: &[T]) -> Result<bool, StateError> {
+fn survives<T: Data>(
+    field: &FieldRef,
+    trials: &[T],
+    array: &ArrayRef,
+    read: Read<T>,
+) -> Result<bool, StateError> {
     let unreadable = |error: &dyn std::fmt::Display| StateError::Page(error.to_string());
-    let array = to_array(field, trials, |value| value).map_err(|error| unreadable(&error))?;
-    let page =
-        page::write(vec![(field_of(field, ITEM, &array), array)]).map_err(|error| unreadable(&error))?;
+    let page = page::write(vec![(field_of(field, ITEM, array), array.clone())]);
+    let page = page.map_err(|error| unreadable(&error))?;
     let mut there = trials.iter().map(postcard::to_allocvec);
     for batch in page::read(&page)? {
         let field = &batch.schema_ref().fields()[0];
-        let back = from_array::<T>(field, batch.column(0)).map_err(|error| unreadable(&error))?;
+        let back = read(field, batch.column(0)).map_err(|error| unreadable(&error))?;
         for value in &back {
             match (there.next(), postcard::to_allocvec(value)) {
                 (Some(Ok(there)), Ok(back)) if there == back => {}
@@ -162,12 +209,12 @@ fn survives<T: Data>(field: &FieldRef, trials: &[T]) -> Result<bool, StateError>
 }
 
 /// A sequence of rows of one field each, as serde_arrow wants it.
-struct Column<'a, R, T> {
+struct Rows<'a, R, T> {
     rows: &'a [R],
     value_of: fn(&'a R) -> &'a T,
 }
 
-impl<'a, R, T: Serialize> Serialize for Column<'a, R, T> {
+impl<'a, R, T: Serialize> Serialize for Rows<'a, R, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.rows.iter().map(|row| Item((self.value_of)(row))))
     }
@@ -178,13 +225,35 @@ fn to_array<'a, R, T: Data>(
     rows: &'a [R],
     value_of: fn(&'a R) -> &'a T,
 ) -> Result<ArrayRef, serde_arrow::Error> {
-    let arrays = serde_arrow::to_arrow(std::slice::from_ref(field), Column { rows, value_of })?;
+    let arrays = serde_arrow::to_arrow(std::slice::from_ref(field), Rows { rows, value_of })?;
     let first = arrays.into_iter().next();
     let built = first.map(|array| nullable_unions(array.to_data()).map(make_array));
-    let failed = |reason: String| serde_arrow::Error::new(serde_arrow::ErrorKind::Custom, reason);
     built
         .ok_or_else(|| failed("no array was built".into()))?
         .map_err(|error| failed(error.to_string()))
+}
+
+/// The values as columns, written directly; `None` if they do not fit.
+fn to_columns<'a, R, T: Data>(
+    field: &FieldRef,
+    rows: &'a [R],
+    value_of: fn(&'a R) -> &'a T,
+) -> Option<ArrayRef> {
+    let mut columns = Builder::new(field, rows.len())?;
+    for row in rows {
+        columns.push(value_of(row)).ok()?;
+    }
+    columns.finish(rows.len()).ok()
+}
+
+/// The values of columns, read directly; `None` if they do not fit.
+fn from_columns<T: Data>(array: &ArrayRef) -> Option<Vec<T>> {
+    let column = Column::of(array)?;
+    let mut values = Vec::with_capacity(array.len());
+    for row in 0..array.len() {
+        values.push(T::deserialize(column.at(row)).ok()?);
+    }
+    Some(values)
 }
 
 fn from_array<T: Data>(field: &FieldRef, array: &ArrayRef) -> Result<Vec<T>, serde_arrow::Error> {

@@ -2,14 +2,16 @@
 //!
 //! A page is an Arrow IPC stream with the columns `key_group` (u32), `namespace` (i64), `key` and `value`; it carries
 //! its schema and can be read alone, by any Arrow tool. Layout: `column` turns values into an array (traced from the
-//! type, or opaque), `page` turns arrays into bytes and guards the way back, `sample` makes up values to try a type on;
+//! type, or opaque), `columns` does so directly for flat types, `sorted` brings rows into the order of their key groups, `page` turns arrays into bytes and guards the way back, `sample` makes up values to try a type on;
 //! [`batch_rows`] writes records in flight; here, rows are sorted and cut into pages. Non-goals: where pages are kept, and
 //! what protects their bytes (`object`).
 
 mod batch;
 mod column;
+mod columns;
 mod page;
 mod sample;
+mod sorted;
 #[cfg(test)]
 mod tests;
 
@@ -18,14 +20,16 @@ pub use column::ENCODING_KEY;
 pub use sample::check_key_type;
 
 use crate::StateError;
-use crate::image::{EncodedPage, ImageRow, RowEncoder};
+use crate::image::{EncodedPage, ImageRow, ImageRows, RowEncoder};
 use arrow_array::types::{ArrowPrimitiveType, Int64Type, UInt32Type};
 use arrow_array::{Array, ArrayRef, PrimitiveArray, RecordBatch};
 use arrow_schema::{Field, FieldRef};
 use column::ColumnCodec;
 use rivermark_data::{Data, Key};
 use rivermark_types::{KeyGroup, MaxParallelism};
+use sorted::Sorted;
 use std::any::Any;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -55,20 +59,12 @@ pub fn row_codec<K: Key, V: Data>() -> Arc<RowCodec<K, V>> {
 
 impl<K: Key, V: Data> RowEncoder for RowCodec<K, V> {
     fn encode(&self, chunks: Vec<Box<dyn Any + Send>>) -> Result<Vec<EncodedPage>, String> {
-        let mut rows: Vec<ImageRow<K, V>> = Vec::new();
-        for chunk in chunks {
-            let chunk = chunk
-                .downcast::<Vec<ImageRow<K, V>>>()
-                .map_err(|_| "a chunk of rows came to the codec of another type")?;
-            if rows.is_empty() {
-                rows = *chunk;
-            } else {
-                rows.extend(*chunk);
-            }
-        }
-        rows.sort_by_key(|row| row.group);
-        pages_of(&rows)
-            .map(|rows| self.page(rows).map_err(|error| error.to_string()))
+        let open = |chunk: Box<dyn Any + Send>| chunk.downcast::<ImageRows<K, V>>().map(|rows| *rows);
+        let chunks = chunks.into_iter().map(open).collect::<Result<Vec<_>, _>>();
+        let chunks = chunks.map_err(|_| "a chunk of rows came to the codec of another type")?;
+        let rows = Sorted::new(&chunks);
+        rows.pages(PAGE_BYTES, MAX_PAGES)
+            .map(|page| self.page(&rows, page).map_err(|error| error.to_string()))
             .collect()
     }
 }
@@ -118,41 +114,28 @@ impl<K: Key, V: Data> RowCodec<K, V> {
         Ok(rows)
     }
 
-    /// One page of rows that are sorted by key group.
-    fn page(&self, rows: &[ImageRow<K, V>]) -> Result<EncodedPage, StateError> {
-        let groups = PrimitiveArray::<UInt32Type>::from_iter_values(rows.iter().map(|row| row.group.0));
-        let namespaces = PrimitiveArray::<Int64Type>::from_iter_values(rows.iter().map(|row| row.namespace));
+    /// One page of a range of the rows.
+    fn page(&self, sorted: &Sorted<'_, K, V>, range: Range<usize>) -> Result<EncodedPage, StateError> {
+        let rows = sorted.rows(range.clone());
+        let groups = sorted.groups(range.clone());
+        let (first, last) = (groups.first().copied(), groups.last().copied());
         let bytes = page::write(vec![
-            plain(GROUP, groups),
-            plain(NAMESPACE, namespaces),
-            self.keys.encode(KEY, rows, |row| &row.key)?,
-            self.values.encode(VALUE, rows, |row| &row.value)?,
+            plain::<UInt32Type>(GROUP, groups),
+            plain::<Int64Type>(NAMESPACE, sorted.namespaces(range)),
+            self.keys.encode(KEY, rows, |row| &row.0)?,
+            self.values.encode(VALUE, rows, |row| &row.1)?,
         ]);
-        let (first, last) = (rows.first(), rows.last());
         Ok(EncodedPage {
-            first_group: first.map_or(KeyGroup(0), |row| row.group),
-            last_group: last.map_or(KeyGroup(0), |row| row.group),
+            first_group: KeyGroup(first.unwrap_or(0)),
+            last_group: KeyGroup(last.unwrap_or(0)),
             rows: rows.len() as u64,
             bytes: bytes.map_err(|error| StateError::Page(error.to_string()))?,
         })
     }
 }
 
-/// Cuts sorted rows into runs of about equal length, never inside a key group.
-fn pages_of<K, V>(rows: &[ImageRow<K, V>]) -> impl Iterator<Item = &[ImageRow<K, V>]> {
-    let pages = (size_of_val(rows) / PAGE_BYTES).clamp(1, MAX_PAGES);
-    let target = rows.len().div_ceil(pages).max(1);
-    let mut rest = rows;
-    std::iter::from_fn(move || {
-        let last = rest.get(..target.min(rest.len()))?.last()?.group;
-        let end = rest.partition_point(|row| row.group <= last);
-        let (page, left) = rest.split_at(end);
-        rest = left;
-        Some(page)
-    })
-}
-
-fn plain<P: ArrowPrimitiveType>(name: &str, values: PrimitiveArray<P>) -> (FieldRef, ArrayRef) {
+fn plain<P: ArrowPrimitiveType>(name: &str, values: Vec<P::Native>) -> (FieldRef, ArrayRef) {
+    let values = PrimitiveArray::<P>::new(values.into(), None);
     (Arc::new(Field::new(name, P::DATA_TYPE, false)), Arc::new(values))
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 fn encode<K: Key, V: Data>(codec: &RowCodec<K, V>, rows: Vec<ImageRow<K, V>>) -> Vec<EncodedPage> {
-    codec.encode(vec![Box::new(rows)]).unwrap()
+    codec.encode(vec![Box::new(ImageRows::from(rows))]).unwrap()
 }
 
 fn row<K, V>(group: u32, key: K, value: V) -> ImageRow<K, V> {
@@ -22,7 +22,10 @@ fn row<K, V>(group: u32, key: K, value: V) -> ImageRow<K, V> {
 fn round_trip<K: Key + Debug, V: Data + PartialEq + Debug>(mut rows: Vec<ImageRow<K, V>>, cut: usize) {
     let codec = row_codec::<K, V>();
     let tail = rows.split_off(cut.min(rows.len()));
-    let chunks: Vec<Box<dyn Any + Send>> = vec![Box::new(rows.clone()), Box::new(tail.clone())];
+    let chunks: Vec<Box<dyn Any + Send>> = vec![
+        Box::new(ImageRows::from(rows.clone())),
+        Box::new(ImageRows::from(tail.clone())),
+    ];
     let pages = codec.encode(chunks).unwrap();
     let mut expected = rows;
     expected.extend(tail);

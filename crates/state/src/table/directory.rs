@@ -70,6 +70,25 @@ impl<K: Key, V: Data> Directory<K, V> {
         Pool::new(Block::<K, V>::bytes_of(Self::full_slots()).next_multiple_of(64))
     }
 
+    /// Makes room for about so many rows at once, if there are none yet.
+    pub(super) fn reserve(&mut self, rows: usize, image: &mut Image<K, V>) {
+        let full = Self::full_slots();
+        // A page is between a third and two thirds full then, as it would be had it grown.
+        let pages = (rows / (full * 2 / 3)).next_power_of_two().min(1 << MOST_DEPTH);
+        if self.len > 0 || pages < 2 {
+            return;
+        }
+        let depth = pages.trailing_zeros();
+        let made = (0..pages).map(|id| self.new_page(id, full, depth, image));
+        let made: Vec<_> = made.collect();
+        std::mem::replace(&mut self.pages, made)
+            .into_iter()
+            .for_each(|page| page.retire(&mut image.pool));
+        self.page_bytes = self.pages.iter().map(Page::bytes).sum();
+        self.entries = (0..pages as u32).collect();
+        self.depth = depth;
+    }
+
     fn full_slots() -> usize {
         let bytes = if Block::<K, V>::SLOT_BYTES > WIDE_ROW {
             FULL_BYTES_OF_WIDE_ROWS

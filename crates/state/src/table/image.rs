@@ -2,9 +2,11 @@
 
 use super::directory::Directory;
 use super::pool::Pool;
-use crate::image::{ImageChunk, ImageRow, ImageSink, RowEncoder, StateId};
+use crate::image::{Groups, ImageChunk, ImageRows, ImageSink, RowEncoder, StateId};
+use postcard::experimental::serialized_size;
 use rivermark_data::{Data, Key};
 use rivermark_types::{KeyGroup, KeyHash, MaxParallelism, hash_key};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// How keys become hashes and key groups in one job.
@@ -55,8 +57,17 @@ pub(super) struct Image<K, V> {
     origin: Origin,
     epoch: u64,
     walking: bool,
-    rows: Vec<ImageRow<K, V>>,
+    /// Rows copied since the last chunk was full.
+    rows: Vec<(K, V)>,
+    namespaces: Vec<(i64, usize)>,
+    full: Vec<ImageRows<K, V>>,
 }
+
+/// The size of a chunk, without what its rows point to. Small enough for the caches, and for allocators to use the memory
+/// of the last chunk for the next.
+const CHUNK_BYTES: usize = 64 << 10;
+/// So many rows of a chunk tell how much all of them point to.
+const SAMPLE_ROWS: usize = 8;
 
 impl<K: Key, V: Data> Image<K, V> {
     pub(super) fn new(origin: Origin, keys: KeySpace) -> Self {
@@ -67,6 +78,8 @@ impl<K: Key, V: Data> Image<K, V> {
             epoch: 0,
             walking: false,
             rows: Vec::new(),
+            namespaces: Vec::new(),
+            full: Vec::new(),
         }
     }
 
@@ -95,25 +108,61 @@ impl<K: Key, V: Data> Image<K, V> {
     }
 
     /// Copies a row. The only place where keys and values are cloned for an image.
+    #[inline]
     pub(super) fn push(&mut self, namespace: i64, key: &K, value: &V) {
         debug_assert!(self.walking);
-        let group = self.keys.group(key);
-        self.rows.push(ImageRow {
-            group,
-            namespace,
-            key: key.clone(),
-            value: value.clone(),
+        if self.rows.len() >= Self::CHUNK_ROWS || self.rows.len() == self.rows.capacity() {
+            self.make_room();
+        }
+        if self.namespaces.last().map_or(0, |(last, _)| *last) != namespace {
+            if self.namespaces.is_empty() && !self.rows.is_empty() {
+                self.namespaces.push((0, 0));
+            }
+            self.namespaces.push((namespace, self.rows.len()));
+        }
+        self.rows.push((key.clone(), value.clone()));
+    }
+
+    const CHUNK_ROWS: usize = {
+        let row = size_of::<(K, V)>();
+        let rows = CHUNK_BYTES / if row == 0 { 1 } else { row };
+        if rows < 16 { 16 } else { rows }
+    };
+
+    #[inline(never)]
+    fn make_room(&mut self) {
+        self.cut();
+        self.rows.reserve_exact(Self::CHUNK_ROWS);
+    }
+
+    /// Makes a chunk of the rows that there are.
+    fn cut(&mut self) {
+        if self.rows.is_empty() {
+            return;
+        }
+        let mut rows = std::mem::take(&mut self.rows);
+        if rows.len() < Self::CHUNK_ROWS / 2 {
+            rows.shrink_to_fit();
+        }
+        let bytes = rows.len() * (size_of::<(K, V)>() + pointed_to(&rows));
+        self.full.push(ImageRows {
+            rows,
+            namespaces: std::mem::take(&mut self.namespaces),
+            groups: Groups::Of(self.keys),
+            bytes,
         });
     }
 
-    /// Hands the copied rows to the sink; the walk ends if `done`.
+    /// Hands the chunks that are full to the sink, and the last one too if `done`: then the walk ends.
     pub(super) fn flush(&mut self, done: bool, sink: &mut dyn ImageSink) -> Walk {
-        if !self.rows.is_empty() {
-            let rows = std::mem::take(&mut self.rows);
+        if done {
+            self.cut();
+        }
+        for rows in self.full.drain(..) {
             sink.push(ImageChunk {
                 state: self.origin.state.clone(),
-                rows: rows.len(),
-                bytes: rows.len() * size_of::<ImageRow<K, V>>(),
+                rows: rows.rows.len(),
+                bytes: rows.bytes,
                 content: Box::new(rows),
                 encoder: self.origin.encoder.clone(),
             });
@@ -121,4 +170,21 @@ impl<K: Key, V: Data> Image<K, V> {
         self.walking = !done;
         if done { Walk::Done } else { Walk::More }
     }
+}
+
+/// About how many bytes a row points to: a few of them are measured as they would be written. 0 for plain rows.
+fn pointed_to<K: Key, V: Data>(rows: &[(K, V)]) -> usize {
+    if !std::mem::needs_drop::<(K, V)>() {
+        return 0;
+    }
+    let step = rows.len().div_ceil(SAMPLE_ROWS).max(1);
+    let sample = || {
+        rows.iter()
+            .step_by(step)
+            .map(|row| serialized_size(row).unwrap_or(0))
+            .sum::<usize>()
+    };
+    // A panic in the user's `Serialize` is the I/O side's to meet.
+    let bytes = catch_unwind(AssertUnwindSafe(sample)).unwrap_or(0);
+    bytes / rows.len().div_ceil(step).max(1)
 }

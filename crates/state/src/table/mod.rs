@@ -90,6 +90,11 @@ impl<K: Key, V: Data> Table<K, V> {
         }
     }
 
+    /// Makes room for about so many rows at once, if there are none yet: for a restore.
+    pub fn reserve(&mut self, rows: usize) {
+        self.directory.reserve(rows, &mut self.image);
+    }
+
     /// The value of a key.
     #[inline]
     pub fn get(&self, key: &K, hash: KeyHash) -> Option<&V> {

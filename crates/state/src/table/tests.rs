@@ -1,7 +1,7 @@
 //! The table against a `BTreeMap`, with freezes and walks at random moments compared with full copies.
 
 use super::*;
-use crate::image::{EncodedPage, ImageChunk, ImageRow, RowEncoder, StateId, StateKind};
+use crate::image::{EncodedPage, ImageChunk, ImageRows, RowEncoder, StateId, StateKind};
 use proptest::prelude::*;
 use rivermark_types::{MaxParallelism, Uid};
 use serde::{Deserialize, Serialize};
@@ -51,9 +51,9 @@ impl<K, V> Default for Collected<K, V> {
 
 impl<K: Key + Ord + std::fmt::Debug, V: Data + std::fmt::Debug> ImageSink for Collected<K, V> {
     fn push(&mut self, chunk: ImageChunk) {
-        let rows = chunk.content.downcast::<Vec<ImageRow<K, V>>>().unwrap();
-        assert_eq!(rows.len(), chunk.rows);
-        for row in *rows {
+        let rows = chunk.content.downcast::<ImageRows<K, V>>().unwrap();
+        assert_eq!(rows.rows.len(), chunk.rows);
+        for row in rows.into_rows() {
             assert_eq!(row.group, keys().group(&row.key));
             let twice = self.rows.insert((row.namespace, row.key.clone()), row.value);
             assert!(twice.is_none(), "{:?} went out twice", row.key);

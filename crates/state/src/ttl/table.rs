@@ -2,7 +2,7 @@
 
 use super::{Aging, Clock, StateTtl};
 use crate::codec::RowCodec;
-use crate::image::{EncodedPage, ImageRow, ImageSink, RowEncoder};
+use crate::image::{EncodedPage, ImageRow, ImageRows, ImageSink, RowEncoder};
 use crate::key::Key;
 use crate::table::{Cursor, Fate, KeySpace, Origin, Stored, Sweep, Table, Walk};
 use rivermark_data::Key as KeyType;
@@ -158,10 +158,10 @@ impl<K: KeyType, A: Aging> RowEncoder for AgingEncoder<K, A> {
         let mut plain = Vec::new();
         for chunk in chunks {
             let rows = chunk
-                .downcast::<Vec<ImageRow<K, A>>>()
+                .downcast::<ImageRows<K, A>>()
                 .map_err(|_| "a chunk of rows came to the encoder of another state")?;
-            plain.reserve(rows.len());
-            for row in *rows {
+            plain.reserve(rows.rows.len());
+            for row in rows.into_rows() {
                 let (group, key) = (row.group, row.key);
                 row.value.split(|at, value| {
                     if !self.ttl.is_expired(at, frozen_at) {
@@ -176,6 +176,6 @@ impl<K: KeyType, A: Aging> RowEncoder for AgingEncoder<K, A> {
                 });
             }
         }
-        self.codec.encode(vec![Box::new(plain)])
+        self.codec.encode(vec![Box::new(ImageRows::from(plain))])
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::codec::{RowCodec, row_codec};
-use crate::image::{ImageRow, StateId, StateKind};
+use crate::image::{ImageRow, ImageRows, StateId, StateKind};
 use crate::manifest::{Lists, MANIFEST_FORMAT, Manifest, Written};
 use crate::reader::SnapshotReader;
 use rivermark_env::RealEnv;
@@ -76,7 +76,7 @@ impl World {
             state: Arc::new(state(operator)),
             rows: rows.len(),
             bytes: rows.len() * 200,
-            content: Box::new(rows),
+            content: Box::new(ImageRows::from(rows)),
             encoder: self.codec.clone(),
         });
     }
