@@ -91,6 +91,25 @@ impl Config {
         Ok(default.map(|typed| (typed, Origin::Default)))
     }
 
+    /// The same for a key of a family under the spelling that a name gives it.
+    pub(crate) fn typed_as(&self, key: &Key, spelling: &str) -> Result<Option<Typed>, ConfigError> {
+        match self.entries.get(spelling) {
+            Some(entry) => check(key, spelling, entry).map(Some),
+            None => Ok(value::read(key, &key.default.into())),
+        }
+    }
+
+    /// The names that stand behind a prefix in what was set, e.g. `prom` in `metrics.reporter.prom.port`.
+    pub(crate) fn names_behind(&self, prefix: &str) -> Vec<String> {
+        let names = self.entries.keys().filter_map(|key| key.strip_prefix(prefix));
+        let mut names: Vec<String> = names
+            .filter_map(|rest| rest.split_once('.'))
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        names.dedup();
+        names
+    }
+
     /// Everything that was set and is not read by this version, with its origin; or the errors in it.
     pub(crate) fn unread(&self) -> (Vec<(String, Origin)>, Vec<ConfigError>) {
         let (mut unread, mut errors) = (Vec::new(), Vec::new());

@@ -25,6 +25,6 @@ pub use keys::{Key, Kind, describe, keys};
 pub use origin::Origin;
 pub use settings::{
     BadRecordsConfig, CheckpointConfig, EngineConfig, Mode, OnBadRecord, PipelineConfig, RecoveryConfig,
-    RestartConfig, Retention, Settings,
+    ReporterConfig, RestartConfig, Retention, Settings,
 };
 pub use value::Value;

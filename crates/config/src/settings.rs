@@ -6,6 +6,7 @@ use crate::keys;
 use crate::origin::Origin;
 use crate::value::Typed;
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// With a directory, the promise holds without a further setting: a checkpoint every ten seconds.
@@ -26,6 +27,8 @@ pub struct Settings {
     pub recovery: RecoveryConfig,
     /// What becomes of records that cannot be processed.
     pub bad_records: BadRecordsConfig,
+    /// Who is told the job's metrics.
+    pub reporters: Vec<ReporterConfig>,
     /// Sizes inside the engine.
     pub engine: EngineConfig,
     /// Keys of Flink's that were set and have no meaning here yet, with their origins; to be listed once.
@@ -169,6 +172,19 @@ pub struct BadRecordsConfig {
     pub dead_letters_dir: String,
 }
 
+/// A Prometheus endpoint (`metrics.reporter.<name>.*`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReporterConfig {
+    /// The reporter's name in the keys.
+    pub name: String,
+    /// The address it listens at.
+    pub host: String,
+    /// The ports of which it takes the first free one.
+    pub ports: RangeInclusive<u16>,
+    /// Whether unusual characters in label values are replaced.
+    pub filter_label_values: bool,
+}
+
 /// Sizes inside the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineConfig {
@@ -215,6 +231,7 @@ fn read_all(r: &mut Reader<'_>) -> Settings {
             failing_row: on_bad_record(r.choice("rivermark.operator.on-failing-row")),
             dead_letters_dir: r.text("rivermark.dead-letters.dir").unwrap_or_default(),
         },
+        reporters: reporters(r),
         engine: EngineConfig {
             batch_rows: r.count("rivermark.batch.max-rows") as usize,
             channel_rows: r.count("rivermark.channel.max-rows") as usize,
@@ -318,6 +335,66 @@ fn restart(r: &mut Reader<'_>, checkpointing: bool) -> RestartConfig {
     }
 }
 
+/// The reporters named, or else all that have a key.
+fn reporters(r: &mut Reader<'_>) -> Vec<ReporterConfig> {
+    let listed = r.text("metrics.reporters").unwrap_or_default();
+    let listed = listed.split([',', ';']).map(|name| name.trim().to_owned());
+    let mut names: Vec<String> = listed.filter(|name| !name.is_empty()).collect();
+    if names.is_empty() {
+        names = r.config.names_behind("metrics.reporter.");
+    }
+    // Read also without any reporter, so that the table of keys can be checked.
+    for name in &REPORTER_KEYS {
+        r.read.insert(name);
+    }
+    names.into_iter().map(|name| reporter(r, name)).collect()
+}
+
+const REPORTER_KEYS: [&str; 4] = [
+    "metrics.reporter.<name>.factory.class",
+    "metrics.reporter.<name>.host",
+    "metrics.reporter.<name>.port",
+    "metrics.reporter.<name>.filterLabelValueCharacters",
+];
+
+fn reporter(r: &mut Reader<'_>, name: String) -> ReporterConfig {
+    let [class, host, port, filter] = REPORTER_KEYS.map(|key| match r.named(key, &name) {
+        Some(Typed::Text(text)) => text,
+        Some(Typed::Bool(set)) => set.to_string(),
+        _ => String::new(),
+    });
+    if !class.is_empty() && !class.ends_with("PrometheusReporterFactory") {
+        let key = format!("metrics.reporter.{name}.factory.class");
+        r.refuse(
+            &key,
+            &format!(
+                "`{key}` is `{class}`, but metrics are told to Prometheus only: leave it unset, or name \
+                 org.apache.flink.metrics.prometheus.PrometheusReporterFactory"
+            ),
+        );
+    }
+    let ports = ports(&port).unwrap_or_else(|| {
+        let key = format!("metrics.reporter.{name}.port");
+        r.refuse(
+            &key,
+            &format!("`{key}` is `{port}`, expected a port such as 9249 or a range such as 9249-9260"),
+        );
+        0..=0
+    });
+    ReporterConfig {
+        name,
+        host,
+        ports,
+        filter_label_values: filter == "true",
+    }
+}
+
+fn ports(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let range = first.trim().parse().ok()?..=last.trim().parse().ok()?;
+    (!range.is_empty()).then_some(range)
+}
+
 fn on_bad_record(choice: Option<&str>) -> OnBadRecord {
     match choice {
         Some("skip") => OnBadRecord::Skip,
@@ -376,6 +453,18 @@ impl Reader<'_> {
         self.read.insert(key.name);
         match self.config.typed(key) {
             Ok(found) => found.map(|(typed, _)| typed),
+            Err(error) => {
+                self.errors.push(error);
+                None
+            }
+        }
+    }
+
+    /// The value of a key of a family, `<name>` being this.
+    fn named(&mut self, pattern: &'static str, name: &str) -> Option<Typed> {
+        let key = keys::keys().find(|key| key.name == pattern)?;
+        match self.config.typed_as(key, &pattern.replace("<name>", name)) {
+            Ok(found) => found,
             Err(error) => {
                 self.errors.push(error);
                 None

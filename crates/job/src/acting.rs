@@ -29,6 +29,9 @@ impl Master {
                 }
             }
         }
+        let in_progress = self.pending.len() as u64;
+        self.stats
+            .send_if_modified(|stats| std::mem::replace(&mut stats.in_progress, in_progress) != in_progress);
     }
 
     fn act(&mut self, attempt: Option<&mut RunningAttempt>, action: CkAction) -> Option<CkEvent> {
@@ -106,6 +109,7 @@ impl Master {
 
     fn trigger(&mut self, attempt: &RunningAttempt, barrier: Barrier) {
         let prefix = self.prefix(attempt.number, barrier.checkpoint);
+        self.counters.trigger.set(barrier.checkpoint, self.env.now());
         let expected = crate::attempt::subtasks(&self.plan).len() as u32;
         self.snapshots
             .begin(barrier.checkpoint, attempt.number, prefix, expected);
@@ -268,6 +272,7 @@ impl Master {
             duration: pending.map_or(Duration::ZERO, |pending| self.env.now().since(pending.triggered)),
             bytes: manifest.written.bytes,
             rows: manifest.written.rows,
+            completed_at: self.env.wall_clock(),
         };
         let captured_peak = self.snapshots.peak_bytes() as u64;
         self.stats.send_modify(|stats| {

@@ -480,7 +480,8 @@ impl Master {
     }
 
     pub(crate) fn state(&self, state: &'static str) {
-        self.stats.send_modify(|stats| stats.state = state);
+        let now = self.env.now();
+        self.stats.send_modify(|stats| stats.enter(state, now));
     }
 
     pub(crate) fn generation(&self) -> Generation {

@@ -23,15 +23,17 @@ impl Master {
         let number = self.spec.seams.attempt(Attempt(self.last_attempt.0 + 1));
         self.last_attempt = number;
         let manifest = self.newest_manifest().await?;
+        let (now, wall) = (self.env.now(), self.env.wall_clock());
         self.stats.send_modify(|stats| {
             stats.generation = self.owned.head.generation;
             stats.attempt = number;
             stats.restored_from = manifest.as_ref().map(|manifest| manifest.checkpoint);
-            stats.state = if manifest.is_some() {
-                "restoring"
-            } else {
-                "starting"
+            let (state, restored_at) = match &manifest {
+                Some(_) => ("restoring", Some(wall)),
+                None => ("starting", stats.restored_at),
             };
+            stats.enter(state, now);
+            stats.restored_at = restored_at;
         });
         let mut restored = match &manifest {
             Some(manifest) => restore(

@@ -1,7 +1,7 @@
 //! What a job tells about itself while it runs.
 
 use rivermark_runtime::metrics::{JobCounters, SubtaskCounters};
-use rivermark_types::{Attempt, CheckpointId, Generation, SnapshotKind, Timestamp};
+use rivermark_types::{Attempt, CheckpointId, Generation, Millis, SnapshotKind, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,6 +19,8 @@ pub struct CheckpointSummary {
     pub bytes: u64,
     /// Rows of keyed state in it.
     pub rows: u64,
+    /// When it was decided.
+    pub completed_at: Timestamp,
 }
 
 /// A moment of a job's life. Cheap to clone.
@@ -38,6 +40,16 @@ pub struct JobStats {
     pub decided: u64,
     /// Checkpoints given up by this process.
     pub aborted: u64,
+    /// Checkpoints under way.
+    pub in_progress: u64,
+    /// When the state of now began.
+    pub state_since: Millis,
+    /// Since when it has been running, if it is.
+    pub running_since: Option<Millis>,
+    /// Since when it has not been running, after it was.
+    pub down_since: Option<Millis>,
+    /// When a checkpoint was last restored.
+    pub restored_at: Option<Timestamp>,
     /// The newest decided ones, oldest first.
     pub checkpoints: Vec<CheckpointSummary>,
     /// Why the last attempt failed.
@@ -52,6 +64,30 @@ pub struct JobStats {
 pub(crate) const REMEMBERED: usize = 256;
 
 impl JobStats {
+    /// Whether rows flow.
+    pub fn is_running(&self) -> bool {
+        matches!(self.state, "running" | "stopping" | "committing")
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, "finished" | "stopped" | "cancelled" | "failed")
+    }
+
+    /// It is in another state from now on.
+    pub(crate) fn enter(&mut self, state: &'static str, now: Millis) {
+        if self.state == state {
+            return;
+        }
+        let ran = self.is_running();
+        (self.state, self.state_since) = (state, now);
+        match (ran, self.is_running()) {
+            (false, true) => (self.running_since, self.down_since) = (Some(now), None),
+            (true, false) => (self.running_since, self.down_since) = (None, Some(now)),
+            _ => {}
+        }
+    }
+
     /// Records read by all sources so far, rows read again after a restart counted again.
     pub fn records_in(&self) -> u64 {
         self.sum_sources(|subtask| subtask.records_in.load(Ordering::Relaxed))

@@ -7,6 +7,7 @@ use crate::console::Console;
 use crate::dead_letters;
 use crate::launch::{job_spec, program_settings, stream_env, without_effect};
 use crate::log;
+use crate::metrics::Reporting;
 use crate::options::{EngineOptions, Explanation, NoOptions, parse, resume_line};
 use crate::progress::{Manner, Progress, summary};
 use clap::Args;
@@ -225,11 +226,33 @@ impl Entry {
             ignore_unclaimed: false,
         };
         let spec = job_spec(&env, settings, program, options, seams).await?;
+        let name = spec.name.clone();
         let started = env.now();
         let handle = rivermark_job::start(&env, spec).await?;
         let control = handle.control();
+        let mut reporting = Vec::new();
+        for reporter in &settings.reporters {
+            match Reporting::start(&env, reporter, &name, handle.control()).await {
+                Ok(started) => {
+                    if !self.engine.quiet {
+                        self.console
+                            .line(&format!("note: metrics at http://{}/metrics", started.address));
+                    }
+                    reporting.push(started);
+                }
+                Err(failure) => {
+                    // Nothing has been read yet.
+                    handle.cancel();
+                    let _ = handle.wait().await;
+                    return Err(failure);
+                }
+            }
+        }
         let watchers = self.watch(world, &handle, announcer.as_ref());
         let end = handle.wait().await;
+        for reporter in reporting {
+            reporter.stop().await;
+        }
         for watcher in watchers {
             watcher.abort();
             watcher.join().await;

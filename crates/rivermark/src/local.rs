@@ -13,6 +13,7 @@
 
 use crate::dead_letters;
 use crate::launch::{job_spec, program_settings};
+use crate::metrics::Reporting;
 use rivermark_config::{Config, ConfigError};
 use rivermark_data::Data;
 use rivermark_env::RealEnv;
@@ -115,7 +116,7 @@ impl Embedded for StreamEnv {
         dead_letters::attach(&env, self, &config).map_err(joined)?;
         let program = self.build()?;
         let settings = program_settings(config, &program).map_err(joined)?;
-        let handle = world.block_on(async {
+        let (handle, reporting) = world.block_on(async {
             let spec = job_spec(
                 &env,
                 &settings,
@@ -124,9 +125,26 @@ impl Embedded for StreamEnv {
                 Arc::new(NoSeams),
             )
             .await?;
-            rivermark_job::start(&env, spec).await
+            let name = spec.name.clone();
+            let handle = rivermark_job::start(&env, spec).await?;
+            let mut reporting = Vec::new();
+            for reporter in &settings.reporters {
+                match Reporting::start(&env, reporter, &name, handle.control()).await {
+                    Ok(started) => reporting.push(started),
+                    Err(failure) => {
+                        handle.cancel();
+                        let _ = handle.wait().await;
+                        return Err(failure);
+                    }
+                }
+            }
+            Ok((handle, reporting))
         })?;
-        Ok(LocalJob { world, handle })
+        Ok(LocalJob {
+            world,
+            handle,
+            reporting,
+        })
     }
 }
 
@@ -134,12 +152,25 @@ impl Embedded for StreamEnv {
 pub struct LocalJob {
     world: RealEnv,
     handle: JobHandle,
+    reporting: Vec<Reporting>,
 }
 
 impl LocalJob {
     /// Waits for the job's end.
     pub fn wait(self) -> Result<JobEnd> {
-        self.world.block_on(self.handle.wait())
+        self.world.block_on(async {
+            let end = self.handle.wait().await;
+            for reporter in self.reporting {
+                reporter.stop().await;
+            }
+            end
+        })
+    }
+
+    /// Where the job's metrics can be read, e.g. `127.0.0.1:9249`, one for each `metrics.reporters`.
+    pub fn metrics_addresses(&self) -> Vec<&str> {
+        let addresses = self.reporting.iter().map(|reporter| reporter.address.as_str());
+        addresses.collect()
     }
 
     /// To ask things of the job: to stop, to take a checkpoint, how it does.

@@ -265,6 +265,7 @@ mod tests {
             duration,
             bytes: 41_000,
             rows: 1234,
+            completed_at: Timestamp(0),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::chain::{Body, Chain, ChainNode, Slice, Target};
 use crate::channel::Sender;
 use crate::gate::{Gate, InputChannel};
 use crate::messages::TaskEvent;
-use crate::metrics::SubtaskCounters;
+use crate::metrics::{MetricGroup, SubtaskCounters};
 use crate::operator::{Lists, OpenCx, Reporter, SubtaskInfo};
 use crate::outbox::Outbox;
 use crate::program::NodeBody;
@@ -19,6 +19,7 @@ use rivermark_protocol::aligner::AlignMode;
 use rivermark_state::{BackendConfig, KeyedBackend, RestoredState, SnapshotHandle, SnapshotReader};
 use rivermark_types::{Failure, Result, Timestamp};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 
 /// One exchange of a task's output, as it is wired.
@@ -86,6 +87,7 @@ pub struct TaskPlan {
 impl TaskPlan {
     /// Fetches state, makes and opens the operators, wires them. On the slot's thread.
     pub async fn build(self, env: &Env, waker: &SlotWaker) -> Result<Task> {
+        let began = env.now();
         // One that holds marks may be behind those before it, and what it had not passed on must come again.
         let watermark = self.nodes.iter().map(|node| node.watermark).min();
         let watermark = watermark.unwrap_or(Timestamp::MIN);
@@ -105,7 +107,9 @@ impl TaskPlan {
                 self.seams.restore(uid, &mut plan.lists, &mut keyed);
             }
             let restored = self.restore.is_some().then_some(keyed);
-            nodes.push(plan.build(env, waker, self.seed, restored, &self.events)?);
+            let counters = self.counters.operator(plan.info.node);
+            let node = plan.build(env, waker, self.seed, restored, &self.events)?;
+            nodes.push(node.counted(counters));
         }
         let outboxes = self
             .outputs
@@ -119,6 +123,9 @@ impl TaskPlan {
             counters.clone(),
             self.slice,
         );
+        counters
+            .initialization_ms
+            .store(env.now().since(began).as_millis() as u64, Ordering::Relaxed);
         let gate = (!chain.is_source()).then(|| {
             Gate::new(
                 self.mode,
@@ -162,7 +169,7 @@ impl NodePlan {
             NodeBody::Operator(_) => waker.for_operator(),
         };
         let opened = catch_panic(|| self.open(env, &waker, is_restored, &mut backend, events));
-        let (body, sides) = opened.unwrap_or_else(|panic| {
+        let (body, sides, metrics) = opened.unwrap_or_else(|panic| {
             Err(Failure::bug(format!(
                 "{} panicked while opening: {panic}",
                 self.info.name
@@ -177,7 +184,8 @@ impl NodePlan {
             sides,
             waker,
         )
-        .with_care(&self.care))
+        .with_care(&self.care)
+        .with_metrics(metrics))
     }
 
     fn backend(&self, seed: u64, restored: RestoredState) -> Option<KeyedBackend> {
@@ -202,7 +210,7 @@ impl NodePlan {
         restored: bool,
         backend: &mut Option<KeyedBackend>,
         events: &mpsc::UnboundedSender<TaskEvent>,
-    ) -> Result<(Body, SideOutputs)> {
+    ) -> Result<(Body, SideOutputs, MetricGroup)> {
         let reporter = Reporter {
             subtask: self.info.subtask,
             node: self.info.node,
@@ -217,6 +225,7 @@ impl NodePlan {
             watermark: self.watermark,
             waker,
             reporter,
+            metrics: MetricGroup::default(),
             sides: SideOutputs::new(std::mem::take(&mut self.side_outputs)),
         };
         let body = match &self.body {
@@ -239,10 +248,10 @@ impl NodePlan {
             )));
         }
         cx.sides.finish_open(&self.info.name)?;
-        let sides = cx.sides;
+        let (sides, metrics) = (cx.sides, cx.metrics);
         if let Some(backend) = backend {
             backend.finish_open()?;
         }
-        Ok((body, sides))
+        Ok((body, sides, metrics))
     }
 }

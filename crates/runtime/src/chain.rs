@@ -9,7 +9,7 @@ mod wake;
 use crate::careful::{Care, Careful, FailedRow};
 use crate::cursor::{HeldRows, RowCursor};
 use crate::messages::OperatorEvent;
-use crate::metrics::SubtaskCounters;
+use crate::metrics::{MetricGroup, OperatorCounters, SubtaskCounters};
 use crate::operator::{Cx, Flow, Lists, Operator, Output, SubtaskInfo};
 use crate::outbox::Outbox;
 use crate::side::SideOutputs;
@@ -22,6 +22,7 @@ use rivermark_types::{Barrier, Failure, InputId, NodeId, Result, Timestamp, Uid}
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Where an output port leads.
@@ -60,6 +61,10 @@ pub struct ChainNode {
     /// When it wants to be called without input.
     wake_at: Option<Timestamp>,
     holds_marks: bool,
+    /// Its counters.
+    counters: Arc<OperatorCounters>,
+    /// The user's own metrics in it.
+    metrics: MetricGroup,
     /// The port that records given up leave by.
     dead_letters: Option<u8>,
     /// Set while it runs carefully.
@@ -139,6 +144,8 @@ impl ChainNode {
         let wake_at = operator.and_then(|operator| operator.wake_at());
         let holds_marks = operator.is_some_and(|operator| operator.holds_marks());
         ChainNode {
+            counters: Arc::new(OperatorCounters::of(&info)),
+            metrics: MetricGroup::default(),
             dead_letters: None,
             careful: None,
             info,
@@ -165,6 +172,18 @@ impl ChainNode {
     /// Whether it passes watermarks and status on by itself.
     pub fn holds_marks(&self) -> bool {
         self.holds_marks
+    }
+
+    /// The same operator, which counts into these if there are any.
+    pub(crate) fn counted(mut self, counters: Option<Arc<OperatorCounters>>) -> ChainNode {
+        self.counters = counters.unwrap_or(self.counters);
+        self
+    }
+
+    /// The same operator, with metrics of the user's own.
+    pub(crate) fn with_metrics(mut self, metrics: MetricGroup) -> ChainNode {
+        self.metrics = metrics;
+        self
     }
 
     fn learn_cost(&mut self, rows: usize, elapsed_ns: u64) {
@@ -297,6 +316,7 @@ impl Chain {
     /// Puts rows before the root.
     pub fn push_rows(&mut self, input: InputId, batch: Batch) {
         SubtaskCounters::add(&self.counters.records_in, batch.len());
+        SubtaskCounters::add(&self.counters.bytes_in, batch.bytes());
         self.push_root(Work::Rows(input, HeldRows::Erased(batch)));
     }
 
@@ -407,6 +427,9 @@ impl Chain {
         if let (Work::Watermark(watermark), false) = (&*work, node.holds_marks) {
             node.watermark = node.watermark.max(*watermark);
         }
+        if let Work::Watermark(watermark) = work {
+            node.counters.watermark_in.store(watermark.0, Ordering::Relaxed);
+        }
         if let Some(careful) = &mut node.careful {
             careful.look_away();
         }
@@ -417,6 +440,7 @@ impl Chain {
             watermark: node.watermark,
             stage: &self.stage,
             counters: &self.counters,
+            operator: &node.counters,
         };
         let Body::Operator(operator) = &mut node.body else {
             return Err(Failure::bug("an element was queued before a source"));
@@ -446,6 +470,8 @@ impl Chain {
             Work::Status(status) => operator.on_status(*status, &mut cx),
             Work::Wake => operator.on_wake(&mut cx),
         };
+        OperatorCounters::bump(&node.counters.records_in, taken);
+        node.metrics.flush(&node.counters.user);
         let flow = flow?;
         node.sides.flush(&mut self.emitted);
         let dead = node.careful.as_mut().and_then(|careful| careful.take_dead());
@@ -489,6 +515,10 @@ impl Chain {
 
     /// Passes a mark on to whatever the operator feeds, once to each.
     fn forward(&mut self, at: usize, mark: &Work) -> Result<()> {
+        if let Work::Watermark(watermark) = mark {
+            let told = &self.nodes[at].counters.watermark_out;
+            told.store(watermark.0, Ordering::Relaxed);
+        }
         let targets: Vec<Target> = self.nodes[at].targets.iter().flatten().copied().collect();
         for target in targets {
             match (target, mark) {
@@ -505,7 +535,10 @@ impl Chain {
         let mut emitted = std::mem::take(&mut self.emitted);
         for output in emitted.drain(..) {
             match output {
-                Output::Rows(port, batch) => self.route_rows(at, port, batch)?,
+                Output::Rows(port, batch) => {
+                    OperatorCounters::bump(&self.nodes[at].counters.records_out, batch.len());
+                    self.route_rows(at, port, batch)?;
+                }
                 Output::DeadLetters(batch) => {
                     SubtaskCounters::add(&self.counters.dead_letters, batch.len());
                     if let Some(port) = self.nodes[at].dead_letters {
@@ -601,6 +634,7 @@ impl Chain {
                 backend,
                 watermark,
                 sides,
+                counters,
                 ..
             } = &mut self.nodes[at];
             set_time(backend, &self.env);
@@ -611,6 +645,7 @@ impl Chain {
                 watermark: *watermark,
                 stage: &self.stage,
                 counters: &self.counters,
+                operator: counters,
             };
             if let Body::Operator(operator) = body {
                 operator.on_event(event, &mut cx)?;
@@ -644,6 +679,7 @@ impl Chain {
             body,
             watermark,
             sides,
+            counters,
             ..
         } = &mut self.nodes[0];
         let Body::Source(driver) = body else {
@@ -656,12 +692,14 @@ impl Chain {
             watermark: *watermark,
             stage: &self.stage,
             counters: &self.counters,
+            operator: counters,
         };
         let started = self.env.cost_ns();
         let result = call(&mut **driver, &mut cx)?;
         sides.flush(&mut self.emitted);
         let rows: usize = self.emitted.iter().map(Output::rows).sum();
         SubtaskCounters::add(&self.counters.records_in, rows);
+        OperatorCounters::bump(&self.nodes[0].counters.records_in, rows);
         let elapsed = self.env.cost_ns().saturating_sub(started);
         self.nodes[0].learn_cost(rows, elapsed);
         self.route(0)?;
@@ -671,7 +709,9 @@ impl Chain {
     fn count_sent(&mut self) {
         let sent: usize = self.outboxes.iter_mut().map(Outbox::take_sent_rows).sum();
         if sent > 0 {
+            let bytes: usize = self.outboxes.iter_mut().map(Outbox::take_sent_bytes).sum();
             SubtaskCounters::add(&self.counters.records_out, sent);
+            SubtaskCounters::add(&self.counters.bytes_out, bytes);
         }
     }
 }

@@ -7,7 +7,7 @@
 use crate::channel::Receiver;
 use crate::seams::Seams;
 use rivermark_data::{Activity, Batch, Element};
-use rivermark_protocol::aligner::{AlignAction, AlignEvent, AlignMode, Aligner};
+use rivermark_protocol::aligner::{AlignAction, AlignEvent, AlignMode, Aligner, AlignmentStats};
 use rivermark_types::{Barrier, ChannelIndex, CheckpointId, InputId, Millis, SubtaskId, Timestamp};
 use std::sync::Arc;
 
@@ -137,6 +137,11 @@ impl Gate {
             "channel {at} from {}, {row} of this attempt",
             channel.wired.from
         ))
+    }
+
+    /// How long the barriers of the last snapshot came in.
+    pub fn last_alignment(&self) -> Option<AlignmentStats> {
+        self.aligner.stats()
     }
 
     /// The coordinator gave a checkpoint up.

@@ -2,7 +2,7 @@
 
 use crate::cursor::RowCursor;
 use crate::messages::{OperatorEvent, OperatorReport, TaskEvent};
-use crate::metrics::SubtaskCounters;
+use crate::metrics::{Counter, Gauge, Histogram, Meter, MetricGroup, OperatorCounters, SubtaskCounters};
 use crate::side::{OutputTag, SideOutput, SideOutputs};
 use crate::waker::SlotWaker;
 use rivermark_data::{Activity, Batch, Data, DeadLetter, Typed};
@@ -162,9 +162,26 @@ pub struct OpenCx<'a> {
     pub(crate) waker: &'a SlotWaker,
     pub(crate) reporter: Reporter,
     pub(crate) sides: SideOutputs,
+    pub(crate) metrics: MetricGroup,
 }
 
 impl OpenCx<'_> {
+    /// A counter of the user's own under this name. Two metrics of an operator cannot have one name.
+    pub fn counter(&self, name: &str) -> Result<Counter> {
+        self.metrics.counter(name)
+    }
+    /// A meter: a rate a second under this name.
+    pub fn meter(&self, name: &str) -> Result<Meter> {
+        self.metrics.meter(name)
+    }
+    /// A gauge under this name.
+    pub fn gauge(&self, name: &str) -> Result<Gauge> {
+        self.metrics.gauge(name)
+    }
+    /// A histogram under this name.
+    pub fn histogram(&self, name: &str) -> Result<Histogram> {
+        self.metrics.histogram(name)
+    }
     /// The world.
     pub fn env(&self) -> &Env {
         self.env
@@ -223,6 +240,7 @@ pub struct Cx<'a> {
     /// Which closure of a fused run failed or panicked, for the error that names it.
     pub(crate) stage: &'a Cell<u32>,
     pub(crate) counters: &'a SubtaskCounters,
+    pub(crate) operator: &'a OperatorCounters,
 }
 
 /// Something an operator emitted.
@@ -295,6 +313,7 @@ impl<'a> Cx<'a> {
     pub fn count_late(&self, rows: usize) {
         if rows > 0 {
             SubtaskCounters::add(&self.counters.late, rows);
+            OperatorCounters::bump(&self.operator.late, rows);
         }
     }
 

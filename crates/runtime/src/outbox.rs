@@ -12,6 +12,7 @@ pub struct Outbox {
     channels: Vec<Sender>,
     forced: Option<Arc<dyn ForcedCodec>>,
     sent_rows: usize,
+    sent_bytes: usize,
     failure: Option<Failure>,
 }
 
@@ -27,6 +28,7 @@ impl Outbox {
             channels,
             forced,
             sent_rows: 0,
+            sent_bytes: 0,
             failure: None,
         }
     }
@@ -68,6 +70,11 @@ impl Outbox {
         std::mem::take(&mut self.sent_rows)
     }
 
+    /// About how many bytes of memory the records sent since the last call hold.
+    pub fn take_sent_bytes(&mut self) -> usize {
+        std::mem::take(&mut self.sent_bytes)
+    }
+
     fn with_channels(
         &mut self,
         work: impl FnOnce(&mut dyn Scatter, &mut rivermark_data::Emit<'_>) -> Result<()>,
@@ -77,10 +84,12 @@ impl Outbox {
             channels,
             forced,
             sent_rows,
+            sent_bytes,
             failure,
         } = self;
         let mut emit = |channel: usize, batch: Batch| {
             *sent_rows += batch.len();
+            *sent_bytes += batch.bytes();
             let passed = match forced {
                 Some(codec) => codec.pass(batch),
                 None => Ok(batch),

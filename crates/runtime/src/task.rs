@@ -9,6 +9,7 @@ use crate::chain::{Chain, ChainState, NodeSnapshot};
 use crate::gate::{Delivery, Gate};
 use crate::messages::{OperatorEvent, TaskCommand};
 use crate::metrics::SubtaskCounters;
+use crate::metrics::time::Stopwatch;
 use crate::operator::SubtaskInfo;
 use crate::source::SourcePoll;
 use rivermark_env::Env;
@@ -17,7 +18,7 @@ use rivermark_state::{SnapshotHandle, SubtaskEntry, SubtaskSnapshot, Walk};
 use rivermark_types::{Barrier, CheckpointId, Millis, NodeId, Result, SnapshotKind};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How a task shares its slot.
@@ -71,6 +72,9 @@ pub struct Task {
     /// Set by a final barrier: a source emits nothing after it.
     stopped_by: Option<CheckpointId>,
     last_flush: Millis,
+    stopwatch: Stopwatch,
+    /// Whether the step found no room downstream.
+    no_room: bool,
     /// The last turn was an operator's that was called without input.
     woke: bool,
     ended: bool,
@@ -94,6 +98,7 @@ impl Task {
         pace: Pace,
     ) -> Task {
         let last_flush = env.now();
+        counters.attempt.store(info.attempt.0, Ordering::Relaxed);
         Task {
             info,
             env,
@@ -108,6 +113,8 @@ impl Task {
             pace,
             stopped_by: None,
             last_flush,
+            stopwatch: Stopwatch::default(),
+            no_room: false,
             woke: false,
             ended: false,
         }
@@ -172,14 +179,17 @@ impl Task {
     /// Does a bounded piece of work.
     pub fn step(&mut self) -> Result<Step> {
         let started = self.env.cost_ns();
-        let mut progressed = false;
+        self.stopwatch.begin(started, &self.counters.time);
+        self.no_room = false;
+        let (mut progressed, mut worked_until) = (false, started);
         let idle_until = loop {
             match self.advance()? {
                 Advance::Progress => progressed = true,
                 Advance::Stuck(until) => break until,
                 Advance::Ended => return Ok(Step::Done),
             }
-            if self.env.cost_ns().saturating_sub(started) >= self.pace.step_ns {
+            worked_until = self.env.cost_ns();
+            if worked_until.saturating_sub(started) >= self.pace.step_ns {
                 break None;
             }
         };
@@ -187,6 +197,8 @@ impl Task {
         let walked = self.walk_beside(if progressed { worked } else { self.pace.step_ns })?;
         let next_sweep = self.chain.sweep(self.pace.walk_rows);
         let now = self.env.now();
+        self.stopwatch
+            .end(worked_until, self.no_room, now, &self.counters.time);
         if !progressed || now.since(self.last_flush) >= self.pace.linger {
             self.chain.flush()?;
             self.last_flush = now;
@@ -221,6 +233,7 @@ impl Task {
         match self.chain.run()? {
             ChainState::Progress => return Ok(Advance::Progress),
             ChainState::NoRoom => {
+                self.no_room = true;
                 SubtaskCounters::add(&self.counters.backpressured, 1);
                 return Ok(Advance::Stuck(None));
             }
@@ -307,6 +320,7 @@ impl Task {
             }
             Some(SourcePoll::Idle(until)) => Ok(Advance::Stuck(until)),
             None => {
+                self.no_room = true;
                 SubtaskCounters::add(&self.counters.backpressured, 1);
                 Ok(Advance::Stuck(None))
             }
@@ -320,7 +334,22 @@ impl Task {
         self.cutting = Some(barrier);
         self.chain.push_barrier(barrier)?;
         self.cut_ns = self.env.cost_ns().saturating_sub(started);
+        self.note_barriers(barrier);
         Ok(())
+    }
+
+    /// How long the barriers were on their way, and how long the first waited for the last.
+    fn note_barriers(&self, barrier: Barrier) {
+        let aligned = self.gate.as_ref().and_then(Gate::last_alignment);
+        let aligned = aligned.filter(|stats| stats.checkpoint == barrier.checkpoint);
+        let (first, took) = aligned.map_or((self.env.now(), Duration::ZERO), |stats| {
+            (stats.started, stats.duration)
+        });
+        let store = |to: &AtomicU64, time: Duration| to.store(time.as_nanos() as u64, Ordering::Relaxed);
+        store(&self.counters.alignment_ns, took);
+        if let Some(triggered) = self.counters.trigger.of(barrier.checkpoint) {
+            store(&self.counters.start_delay_ns, first.since(triggered));
+        }
     }
 
     /// The barrier has left the chain: everything before it is in the frozen tables and lists.

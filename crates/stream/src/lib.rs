@@ -40,6 +40,7 @@ pub use rivermark_connector::{
 };
 pub use rivermark_data::{DeadLetter, Text};
 pub use rivermark_protocol::graph::GuaranteeMode;
+pub use rivermark_runtime::metrics::{Counter, Gauge, Histogram, Meter};
 pub use rivermark_runtime::operators::window::{
     AtEnd, ContinuousEventTime, Count, Delta, EventTime, EvictCount, EvictDelta, EvictTime, Evicting,
     Evictor, Firing, Global, MergeAggregate, MergingFold, On, Purging, Session, Side, Sliding, Trigger,

@@ -200,10 +200,6 @@ pub(super) const KEYS: &[Key] = &[
     accepted("jobmanager.bind-host", Text, ""),
     accepted("jobmanager.memory.process.size", Memory, ""),
     // Metrics
-    accepted("metrics.reporters", Text, ""),
-    accepted("metrics.reporter.<name>.factory.class", Text, ""),
-    accepted("metrics.reporter.<name>.port", Text, "9249"),
-    accepted("metrics.reporter.<name>.filterLabelValueCharacters", Bool, "true"),
     accepted("metrics.reporter.<name>.interval", Duration, "10 s"),
     accepted("metrics.reporter.<name>.scope.variables.excludes", Text, ""),
     accepted("metrics.reporter.<name>.scope.variables.additional", Map, ""),

@@ -249,6 +249,37 @@ pub(super) const KEYS: &[Key] = &[
         "slots of a process; embedded, as many as the job needs",
     ),
     key("io.tmp.dirs", List, "/tmp", "folders for scratch files").was(&["taskmanager.tmp.dirs"]),
+    // Metrics
+    key(
+        "metrics.reporters",
+        Text,
+        "",
+        "names of the reporters to start; unset = every one that has a key; none without any",
+    ),
+    key(
+        "metrics.reporter.<name>.factory.class",
+        Text,
+        "",
+        "only the Prometheus reporter is there",
+    ),
+    key(
+        "metrics.reporter.<name>.host",
+        Text,
+        "127.0.0.1",
+        "address that it listens at; only this machine's own",
+    ),
+    key(
+        "metrics.reporter.<name>.port",
+        Text,
+        "9249",
+        "port, or a range of which the first free one is taken",
+    ),
+    key(
+        "metrics.reporter.<name>.filterLabelValueCharacters",
+        Bool,
+        "true",
+        "replace what is no letter, digit, `:` or `_` in label values",
+    ),
     // Our own
     key(
         "rivermark.source.on-undecodable",

@@ -293,3 +293,52 @@ fn secrets_are_not_printed() {
     config.set("s3.secret-key", "hunter2");
     assert!(!format!("{config:?}").contains("hunter2"));
 }
+
+#[test]
+fn reporters_are_those_named_or_else_those_with_a_key() {
+    let reporters = |arguments: &[&str]| resolve(arguments).unwrap().reporters;
+    assert_eq!(reporters(&[]), []);
+    let one = reporters(&["metrics.reporters=prom"]);
+    assert_eq!(
+        (one[0].name.as_str(), one[0].host.as_str()),
+        ("prom", "127.0.0.1")
+    );
+    assert_eq!(
+        (one[0].ports.clone(), one[0].filter_label_values),
+        (9249..=9249, true)
+    );
+    let keyed = reporters(&[
+        "metrics.reporter.a.port=9300-9310",
+        "metrics.reporter.a.filterLabelValueCharacters=false",
+    ]);
+    assert_eq!(
+        (keyed.len(), keyed[0].ports.clone(), keyed[0].filter_label_values),
+        (1, 9300..=9310, false)
+    );
+    let named = reporters(&["metrics.reporters=b", "metrics.reporter.a.port=1"]);
+    assert_eq!((named.len(), named[0].name.as_str()), (1, "b"));
+    let port = problem(&["metrics.reporter.a.port=10-9"]);
+    assert!(port.contains("a range such as 9249-9260"), "{port}");
+    let class =
+        problem(&["metrics.reporter.a.factory.class=org.apache.flink.metrics.jmx.JMXReporterFactory"]);
+    assert!(class.contains("Prometheus only"), "{class}");
+}
+
+#[test]
+fn bad_records_fail_the_job_unless_it_is_said_otherwise() {
+    let fail = resolve(&[]).unwrap().bad_records;
+    assert_eq!(
+        (fail.undecodable, fail.failing_row),
+        (OnBadRecord::Fail, OnBadRecord::Fail)
+    );
+    let set = resolve(&[
+        "rivermark.source.on-undecodable=skip",
+        "rivermark.operator.on-failing-row=dead-letter",
+    ]);
+    let set = set.unwrap().bad_records;
+    assert_eq!(
+        (set.undecodable, set.failing_row),
+        (OnBadRecord::Skip, OnBadRecord::DeadLetter)
+    );
+    assert!(problem(&["rivermark.operator.on-failing-row=skip"]).contains("`fail`, `dead-letter`"));
+}

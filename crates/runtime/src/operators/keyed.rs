@@ -5,6 +5,7 @@
 
 use super::ahead::Ahead;
 use crate::cursor::{RowCursor, TypedRows};
+use crate::metrics::{Counter, Gauge, Histogram, Meter, MetricGroup};
 use crate::operator::{Cx, Flow, OpenCx, Operator, SubtaskInfo, no_keyed_state};
 use crate::side::{AtHand, OutputTag, SideOutput, SideOutputs};
 use rivermark_data::{Data, Key as KeyType, Typed};
@@ -127,6 +128,7 @@ impl<O: 'static> Out<O> {
 pub struct KeyedOpenCx<'a, K: KeyType> {
     pub(super) backend: &'a mut KeyedBackend,
     info: &'a SubtaskInfo,
+    metrics: MetricGroup,
     sides: &'a mut SideOutputs,
     timers: Option<Timers<K>>,
     processing_timers: Option<Timers<K>>,
@@ -183,6 +185,23 @@ impl<K: KeyType> KeyedOpenCx<'_, K> {
     pub fn side_output<T: Data>(&mut self, tag: &OutputTag<T>) -> Result<SideOutput<T>> {
         self.sides.declare(tag, &self.info.name)
     }
+    /// A counter of your own under this name: it costs a record no more than a cell, and is read with the engine's own
+    /// metrics. Two metrics of an operator cannot have one name.
+    pub fn counter(&self, name: &str) -> Result<Counter> {
+        self.metrics.counter(name)
+    }
+    /// A meter of your own: a rate a second under this name.
+    pub fn meter(&self, name: &str) -> Result<Meter> {
+        self.metrics.meter(name)
+    }
+    /// A gauge of your own under this name.
+    pub fn gauge(&self, name: &str) -> Result<Gauge> {
+        self.metrics.gauge(name)
+    }
+    /// A histogram of your own under this name.
+    pub fn histogram(&self, name: &str) -> Result<Histogram> {
+        self.metrics.histogram(name)
+    }
     /// Who this operator is.
     pub fn info(&self) -> &SubtaskInfo {
         self.info
@@ -205,10 +224,11 @@ impl<K: KeyType> Opened<K> {
         cx: &mut OpenCx<'_>,
         open: impl FnOnce(&mut KeyedOpenCx<'_, K>) -> Result<()>,
     ) -> Result<Opened<K>> {
-        let info = cx.info;
+        let (info, metrics) = (cx.info, cx.metrics.clone());
         let mut user = KeyedOpenCx {
             backend: cx.backend.as_deref_mut().ok_or_else(|| no_keyed_state(info))?,
             info,
+            metrics,
             sides: &mut cx.sides,
             timers: None,
             processing_timers: None,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cursor::{AnyRows, HeldRows, RowCursor};
-use crate::metrics::SubtaskCounters;
+use crate::metrics::{OperatorCounters, SubtaskCounters};
 use crate::operator::{Cx, Flow, Lists, OpenCx, Operator, Output, Reporter, SubtaskInfo};
 use crate::waker::SlotWaker;
 use rivermark_data::{Batch, Data, Typed};
@@ -26,6 +26,7 @@ struct Stand<Op> {
     /// Outlives the calls, as in a task: handles refuse to work without it.
     _backend: KeyedBackend,
     counters: SubtaskCounters,
+    operator: OperatorCounters,
     stage: Cell<u32>,
     watermark: Timestamp,
     room: usize,
@@ -79,6 +80,7 @@ impl<Op: Operator> Stand<Op> {
             waker: &SlotWaker::default(),
             reporter,
             sides: Default::default(),
+            metrics: Default::default(),
         };
         op.open(&mut cx).unwrap();
         backend.finish_open().unwrap();
@@ -89,6 +91,7 @@ impl<Op: Operator> Stand<Op> {
             _real: real,
             _backend: backend,
             counters: SubtaskCounters::default(),
+            operator: OperatorCounters::of(&info),
             stage: Cell::new(0),
             watermark: Timestamp::MIN,
             room,
@@ -106,6 +109,7 @@ impl<Op: Operator> Stand<Op> {
                 watermark: self.watermark,
                 stage: &self.stage,
                 counters: &self.counters,
+                operator: &self.operator,
             };
             match call(&mut self.op, &mut cx)? {
                 Flow::Done => return Ok(()),
