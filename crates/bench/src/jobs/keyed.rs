@@ -34,7 +34,7 @@ pub fn by_number(env: &StreamEnv, keys: u64) {
 }
 
 /// The type of text keys.
-pub type Name = String;
+pub type Name = Text;
 
 /// Counts the records of each name.
 #[derive(Default)]
