@@ -6,8 +6,11 @@
 //! What a part draws belongs to the job and is the same for all its processes; what a process draws is in its shape.
 
 mod counted;
+mod idleness;
 mod joins;
+mod processing_timers;
 mod sessions;
+mod side_outputs;
 mod sliding;
 mod states;
 mod tumbling;
@@ -46,6 +49,9 @@ pub(crate) const FAMILIES: &[(&str, DrawPart)] = &[
     ("counted", counted::draw),
     ("joins", joins::draw),
     ("states", states::draw),
+    ("idleness", idleness::draw),
+    ("processing-timers", processing_timers::draw),
+    ("side-outputs", side_outputs::draw),
 ];
 
 /// The names of all families.
