@@ -6,8 +6,8 @@
 //!
 //! Layout: [`entry`] (a job's `main`), `options` (its command line), `launch` (from settings to a job that can be started),
 //! [`local`] (a job inside another program: tests), [`connector`] (what a source or sink of one's own is made of),
-//! `dead_letters` (records that nobody takes), `progress`, `console` and `log` (what a person sees), [`announce`] and
-//! `metrics` (what programs that watch see), [`wording`] (numbers for people).
+//! `dead_letters` (records that nobody takes), `progress`, `pressure`, `console` and `log` (what a person sees),
+//! [`announce`] and `metrics` (what programs that watch see), [`wording`] (numbers for people).
 //! Non-goals: everything a job does; the crates below do it.
 
 pub mod announce;
@@ -21,6 +21,7 @@ mod log;
 mod metrics;
 mod options;
 pub mod prelude;
+mod pressure;
 mod progress;
 pub mod wording;
 

@@ -5,10 +5,13 @@
 //! Non-goals: logging, and anything a program would read (see [`crate::announce`]).
 
 use crate::console::Console;
+use crate::pressure::pressure;
 use crate::wording::{count, counted, date, size, span};
 use rivermark_env::Env;
 use rivermark_job::{CheckpointSummary, JobControl, JobStats};
+use rivermark_runtime::metrics::JobSnapshot;
 use rivermark_types::{CheckpointId, Millis, Timestamp};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// How often the line changes.
@@ -29,6 +32,15 @@ pub(crate) struct Manner {
     pub(crate) checkpoints: bool,
 }
 
+/// What rates are taken from.
+#[derive(Default)]
+struct Reading {
+    at: Millis,
+    read: u64,
+    written: u64,
+    counters: JobSnapshot,
+}
+
 /// Watches a job.
 pub(crate) struct Progress {
     env: Env,
@@ -36,7 +48,7 @@ pub(crate) struct Progress {
     manner: Manner,
     started: Millis,
     /// Readings of the last second, oldest first.
-    readings: Vec<(Millis, u64, u64)>,
+    readings: VecDeque<Reading>,
     told_at: Millis,
     restarts: u32,
     checkpoint: Option<(CheckpointId, Millis)>,
@@ -50,7 +62,10 @@ impl Progress {
             console,
             manner,
             started: now,
-            readings: vec![(now, 0, 0)],
+            readings: VecDeque::from([Reading {
+                at: now,
+                ..Reading::default()
+            }]),
             told_at: now,
             restarts: 0,
             checkpoint: None,
@@ -96,27 +111,35 @@ impl Progress {
     }
 
     fn snapshot<'a>(&mut self, stats: &'a JobStats, now: Millis) -> Snapshot<'a> {
-        let (read, written) = (stats.records_in(), stats.records_out());
-        self.readings.push((now, read, written));
+        let reading = Reading {
+            at: now,
+            read: stats.records_in(),
+            written: stats.records_out(),
+            counters: stats.counters.snapshot(now),
+        };
         // One reading from before the span is kept: the difference to it is the rate.
         while self
             .readings
             .get(1)
-            .is_some_and(|(at, ..)| now.since(*at) >= RATE_OVER)
+            .is_some_and(|later| now.since(later.at) >= RATE_OVER)
         {
-            self.readings.remove(0);
+            self.readings.pop_front();
         }
-        let (since, read_then, written_then) = self.readings[0];
-        Snapshot {
+        let then = self.readings.front().unwrap_or(&reading);
+        let over = now.since(then.at);
+        let snapshot = Snapshot {
             stats,
             elapsed: now.since(self.started),
-            read_rate: rate(read.saturating_sub(read_then), now.since(since)),
-            written_rate: rate(written.saturating_sub(written_then), now.since(since)),
+            read_rate: rate(reading.read.saturating_sub(then.read), over),
+            written_rate: rate(reading.written.saturating_sub(then.written), over),
+            pressure: pressure(&then.counters, &reading.counters),
             checkpoint: stats
                 .checkpoints
                 .last()
                 .zip(self.checkpoint.map(|(_, at)| now.since(at))),
-        }
+        };
+        self.readings.push_back(reading);
+        snapshot
     }
 }
 
@@ -126,6 +149,8 @@ struct Snapshot<'a> {
     elapsed: Duration,
     read_rate: u64,
     written_rate: u64,
+    /// Who is busy, and who waits for them.
+    pressure: Vec<String>,
     /// The newest decided one, and how long ago it was.
     checkpoint: Option<(&'a CheckpointSummary, Duration)>,
 }
@@ -159,6 +184,7 @@ impl Snapshot<'_> {
             format!("in {}/s", count(self.read_rate)),
             format!("out {}/s", count(self.written_rate)),
         ];
+        parts.extend(self.pressure.iter().cloned());
         if let Some(watermark) = self
             .stats
             .watermark()
@@ -282,15 +308,17 @@ mod tests {
             elapsed: Duration::from_millis(3200),
             read_rate: 84_000,
             written_rate: 12,
+            pressure: vec!["busiest windows 97%".into(), "held back source 84%".into()],
             checkpoint: Some((&newest, Duration::from_millis(150))),
         };
-        let expected = "running 3.2 s | in 84,000/s | out 12/s | checkpoint 17 41 KB 150 ms ago | restarts 2";
+        let expected = "running 3.2 s | in 84,000/s | out 12/s | busiest windows 97% | held back source 84% | \
+                        checkpoint 17 41 KB 150 ms ago | restarts 2";
         assert_eq!(snapshot.live(false), expected);
         assert!(snapshot.live(true).starts_with("\x1b[1mrunning\x1b[0m"));
         assert!(
             snapshot
                 .plain()
-                .starts_with("running for 3.2 s, in 84,000/s, out 12/s, checkpoint 17")
+                .starts_with("running for 3.2 s, in 84,000/s, out 12/s, busiest windows 97%, held back source 84%, checkpoint 17")
         );
     }
 
