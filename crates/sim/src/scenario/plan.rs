@@ -180,12 +180,26 @@ impl Scenario {
             parallelism: std::array::from_fn(|_| draw.between(1, 3) as u32),
             chaining: !draw.one_in(4),
             limits: draw_limits(draw),
-            restarts: RestartStrategy::FixedDelay {
-                attempts: u32::MAX,
-                delay: Duration::from_millis(draw.between(1, 60)),
-            },
+            restarts: draw_restarts(draw),
             rate: [rate(&self.rows[0]), rate(&self.rows[1])],
         }
+    }
+}
+
+/// Strategies that never end a job: the rate is more than all attempts that a run may have.
+fn draw_restarts(draw: &mut Draw) -> RestartStrategy {
+    let delay = Duration::from_millis(draw.between(1, 60));
+    // By the delay, so that nothing else that a seed draws depends on the strategy.
+    match delay.as_millis() % 2 {
+        0 => RestartStrategy::FixedDelay {
+            attempts: u32::MAX,
+            delay,
+        },
+        _ => RestartStrategy::FailureRate {
+            max_failures: 100_000,
+            interval: delay * 50,
+            delay,
+        },
     }
 }
 

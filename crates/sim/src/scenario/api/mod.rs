@@ -5,6 +5,7 @@
 //! through crashes, faults, other parallelisms and other batch sizes: `cargo xtask sim --part NAME` runs only that one.
 //! What a part draws belongs to the job and is the same for all its processes; what a process draws is in its shape.
 
+mod bad_rows;
 mod counted;
 mod idleness;
 mod joins;
@@ -19,6 +20,7 @@ use super::job::Builder;
 use super::plan::Scenario;
 use super::rows::{Input, Output};
 use crate::Draw;
+pub(crate) use bad_rows::BAD_ROW;
 use rivermark_stream::DataStream;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -52,6 +54,7 @@ pub(crate) const FAMILIES: &[(&str, DrawPart)] = &[
     ("idleness", idleness::draw),
     ("processing-timers", processing_timers::draw),
     ("side-outputs", side_outputs::draw),
+    ("bad-rows", bad_rows::draw),
 ];
 
 /// The names of all families.
