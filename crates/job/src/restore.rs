@@ -83,7 +83,6 @@ pub(crate) fn restore(
             };
             let mut shares = deal(entry, vertex.parallelism);
             if node.role == NodeRole::Source {
-                promise_least(&mut shares);
                 restored
                     .sources
                     .insert(*id, source(entry, manifest, &mut shares)?);
@@ -134,18 +133,20 @@ fn deal(entry: &OperatorEntry, parallelism: u32) -> Vec<Share> {
 fn divide(entry: &OperatorEntry, parallelism: u32) -> Vec<Share> {
     let mut subtasks: Vec<_> = entry.subtasks.iter().collect();
     subtasks.sort_by_key(|subtask| subtask.index);
-    if entry.parallelism == parallelism && subtasks.len() == parallelism as usize {
-        let own = |s: &&rivermark_state::SubtaskEntry| Share {
-            lists: s.lists.clone(),
-            watermark: s.watermark,
-        };
-        return subtasks.iter().map(own).collect();
-    }
+    // Splits go to whichever reader asks, at any parallelism: no subtask may start above the lowest. One that began at the
+    // end of time would never tell those behind it of the end of what it is given now.
     let watermark = subtasks
         .iter()
         .map(|subtask| subtask.watermark)
         .min()
         .unwrap_or(Timestamp::MIN);
+    if entry.parallelism == parallelism && subtasks.len() == parallelism as usize {
+        let own = |s: &&rivermark_state::SubtaskEntry| Share {
+            lists: s.lists.clone(),
+            watermark,
+        };
+        return subtasks.iter().map(own).collect();
+    }
     let mut shares = vec![
         Share {
             lists: Lists::new(),
@@ -168,14 +169,6 @@ fn divide(entry: &OperatorEntry, parallelism: u32) -> Vec<Share> {
         }
     }
     shares
-}
-
-/// Splits go to whichever reader asks, so no reader may promise more than the slowest of them did.
-fn promise_least(shares: &mut [Share]) {
-    let least = shares.iter().map(|share| share.watermark).min();
-    shares
-        .iter_mut()
-        .for_each(|share| share.watermark = least.unwrap_or(Timestamp::MIN));
 }
 
 /// The splits that readers held go back to the tracker, whatever the parallelism.
@@ -242,6 +235,21 @@ mod tests {
         );
         assert_eq!(lists(1, "split"), [[json!("a"), json!("b"), json!("c")]]);
         assert_eq!(lists(4, "split")[3], Vec::<Value>::new());
+    }
+
+    #[test]
+    fn every_subtask_goes_on_from_the_lowest_watermark_of_all() {
+        for parallelism in 1..6 {
+            let watermarks: Vec<Timestamp> = deal(&entry(), parallelism)
+                .iter()
+                .map(|share| share.watermark)
+                .collect();
+            assert_eq!(
+                watermarks,
+                vec![Timestamp(0); parallelism as usize],
+                "{parallelism}"
+            );
+        }
     }
 
     #[test]
