@@ -29,12 +29,6 @@ impl<K: KeyType> Ahead<K> {
         }
     }
 
-    /// A key with its hash.
-    #[inline(always)]
-    pub(super) fn key(&self, value: K) -> Key<K> {
-        Key::new(value, self.space)
-    }
-
     /// Hands the rows of the slice with their keys to `each`, until it returns false.
     #[inline]
     pub(super) fn each_keyed<I: Data>(

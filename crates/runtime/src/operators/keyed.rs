@@ -243,13 +243,6 @@ impl<K: KeyType> Opened<K> {
         })
     }
 
-    /// A key with its hash, where rows are not looked at by the block ([`Opened::each_keyed`]).
-    #[allow(dead_code, reason = "for operators whose rows come one by one")]
-    #[inline(always)]
-    pub(super) fn key(&self, value: K) -> Key<K> {
-        self.ahead.key(value)
-    }
-
     /// Hands the rows of the slice with their keys to `each`, until it returns false.
     #[inline]
     pub(super) fn each_keyed<I: Data>(
