@@ -3,7 +3,7 @@
 //! One module per command. A command returns whether all was well; what it measures or finds it prints as text, or
 //! with `--json` as one JSON object a line. Exit codes: 0 all well, 1 something was found or failed, 2 wrong usage.
 //!
-//! - [`bench`]: jobs beside loops without any engine
+//! - [`mod@bench`]: jobs beside loops without any engine
 //! - [`crash`]: a job's process killed again and again
 //! - [`soak`]: a job watched for a long time: memory, files, threads, and what it counts
 //! - [`tidy`]: the rules about the tree that no compiler checks

@@ -2,7 +2,7 @@
 //! to the system, and then every page of the next one is a page fault.
 //!
 //! Batches move between threads and their memory with them: a thread keeps what is used up on it. What it keeps is bounded
-//! ([`MOST_BYTES`]); beyond that, memory is the allocator's as ever. Non-goal: anything but plain vectors.
+//! (`MOST_BYTES`); beyond that, memory is the allocator's as ever. Non-goal: anything but plain vectors.
 
 use std::any::{Any, TypeId};
 use std::cell::RefCell;
