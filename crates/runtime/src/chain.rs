@@ -4,21 +4,27 @@
 //! small, and a barrier that enters at the root has everything before it drained out in front of it. Elements pass from
 //! operator to operator by their queues; nothing here recurses, so an operator can be interrupted anywhere.
 
+mod marks;
+mod place;
+mod route;
+mod source;
 mod wake;
 
-use crate::careful::{Care, Careful, FailedRow};
+pub use marks::NodeSnapshot;
+
+use crate::careful::{Care, Careful};
 use crate::cursor::{HeldRows, RowCursor};
 use crate::messages::OperatorEvent;
 use crate::metrics::{MetricGroup, OperatorCounters, SubtaskCounters};
-use crate::operator::{Cx, Flow, Lists, Operator, Output, SubtaskInfo};
+use crate::operator::{Cx, Flow, Operator, Output, SubtaskInfo};
 use crate::outbox::Outbox;
 use crate::side::SideOutputs;
-use crate::source::{SourceDriver, SourcePoll};
+use crate::source::SourceDriver;
 use crate::waker::SlotWaker;
-use rivermark_data::{Activity, Batch, Element};
+use rivermark_data::{Activity, Batch};
 use rivermark_env::Env;
 use rivermark_state::KeyedBackend;
-use rivermark_types::{Barrier, Failure, InputId, NodeId, Result, Timestamp, Uid};
+use rivermark_types::{Barrier, Failure, InputId, NodeId, Result, Timestamp};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -94,16 +100,6 @@ pub enum ChainState {
     NoRoom,
     /// An operator waits for something outside.
     Waiting,
-}
-
-/// The snapshot of one operator, taken as the barrier passed it. Its tables are frozen; their rows follow by the walk.
-pub struct NodeSnapshot {
-    /// Its stable name.
-    pub uid: Uid,
-    /// Its lists.
-    pub lists: Lists,
-    /// Its watermark.
-    pub watermark: Timestamp,
 }
 
 /// Limits of one slice.
@@ -254,102 +250,11 @@ impl Chain {
         &mut self.nodes
     }
 
-    /// Whether the root is a source.
-    pub fn is_source(&self) -> bool {
-        matches!(self.nodes.first().map(|node| &node.body), Some(Body::Source(_)))
-    }
-
-    /// The operator at work or last at work: the same for the same row over attempts, whichever subtask gets it.
-    pub fn place(&self) -> String {
-        match self.nodes.get(self.at) {
-            Some(node) if self.stage.get() > 0 => format!("{} (stage {})", node.info.name, self.stage.get()),
-            Some(node) => node.info.name.clone(),
-            None => "an empty chain".to_owned(),
-        }
-    }
-
-    /// The operator at work or last at work, and the row it was on, if it ran carefully.
-    pub fn failed_at(&self) -> (Option<NodeId>, Option<FailedRow>) {
-        let node = self.nodes.get(self.at);
-        let careful = node.and_then(|node| node.careful.as_ref());
-        (
-            node.map(|node| node.info.node),
-            careful.and_then(|careful| careful.failed_row()),
-        )
-    }
-
-    /// Where the rows under way came from, if the root is a source that did not fail itself (its own errors say where). For
-    /// an operator next to the source that is one row, for those behind it the rows of the last poll.
-    pub fn origin(&self) -> Option<String> {
-        match self.nodes.first().map(|node| &node.body) {
-            Some(Body::Source(driver)) if self.at > 0 => {
-                let next_to_it = self.nodes[0]
-                    .targets
-                    .iter()
-                    .flatten()
-                    .any(|target| matches!(target, Target::Node(at, _) if *at == self.at));
-                Some(driver.place(self.rows_left().filter(|_| next_to_it)))
-            }
-            _ => None,
-        }
-    }
-
-    /// Rows of the root's current batch that are not taken yet; and whether the last one taken is the row at work.
-    pub fn root_remaining(&self) -> (usize, bool) {
-        match self.rows_left() {
-            Some(left) if self.at == 0 => (left, true),
-            _ => match self.nodes.first().and_then(|node| node.queue.front()) {
-                Some(Work::Rows(_, held)) => (crate::cursor::AnyRows::remaining(held), false),
-                _ => (0, false),
-            },
-        }
-    }
-
-    /// Rows that the operator at work has not taken yet of its batch.
-    fn rows_left(&self) -> Option<usize> {
-        match &self.in_hand {
-            Some(Work::Rows(_, held)) => Some(crate::cursor::AnyRows::remaining(held)),
-            _ => None,
-        }
-    }
-
     /// Puts rows before the root.
     pub fn push_rows(&mut self, input: InputId, batch: Batch) {
         SubtaskCounters::add(&self.counters.records_in, batch.len());
         SubtaskCounters::add(&self.counters.bytes_in, batch.bytes());
         self.push_root(Work::Rows(input, HeldRows::Erased(batch)));
-    }
-
-    /// Puts a watermark before the root.
-    pub fn push_watermark(&mut self, watermark: Timestamp) {
-        self.push_root(Work::Watermark(watermark));
-    }
-
-    /// Puts a change of activity before the root.
-    pub fn push_status(&mut self, status: Activity) {
-        self.push_root(Work::Status(status));
-    }
-
-    /// Puts a barrier before the root. When the chain is drained it has passed, and [`Chain::take_snapshots`] has all.
-    pub fn push_barrier(&mut self, barrier: Barrier) -> Result<()> {
-        if let Some(ChainNode {
-            body: Body::Source(_),
-            ..
-        }) = self.nodes.first()
-        {
-            return self.barrier_passes(0, barrier);
-        }
-        self.push_root(Work::Barrier(barrier));
-        Ok(())
-    }
-
-    /// Puts the end before the root.
-    pub fn push_end(&mut self) -> Result<()> {
-        if self.is_source() {
-            return self.forward(0, &Work::End);
-        }
-        self.push_root(Work::End);
-        Ok(())
     }
 
     fn push_root(&mut self, work: Work) {
@@ -358,21 +263,9 @@ impl Chain {
         }
     }
 
-    /// What the operators stored for the barrier that has passed.
-    pub fn take_snapshots(&mut self) -> Vec<NodeSnapshot> {
-        std::mem::take(&mut self.snapshots)
-    }
-
     /// Whether nothing is inside the chain.
     pub fn is_drained(&self) -> bool {
         self.nodes.iter().all(|node| node.queue.is_empty())
-    }
-
-    /// Sends what the outboxes keep.
-    pub fn flush(&mut self) -> Result<()> {
-        self.outboxes.iter_mut().try_for_each(Outbox::flush)?;
-        self.count_sent();
-        Ok(())
     }
 
     /// One call of one operator.
@@ -480,140 +373,6 @@ impl Chain {
         Ok(flow)
     }
 
-    /// An operator is done with an element: marks go on down.
-    fn done(&mut self, at: usize, work: Work) -> Result<()> {
-        match work {
-            Work::Rows(..) | Work::Wake => Ok(()),
-            Work::Watermark(_) | Work::Status(_) if self.nodes[at].holds_marks => Ok(()),
-            Work::Barrier(barrier) => self.barrier_passes(at, barrier),
-            mark => self.forward(at, &mark),
-        }
-    }
-
-    /// In one step: the operator's lists, the freeze of its tables, the barrier to whatever it feeds.
-    fn barrier_passes(&mut self, at: usize, barrier: Barrier) -> Result<()> {
-        self.at = at;
-        let node = &mut self.nodes[at];
-        let lists = match &mut node.body {
-            Body::Source(driver) => driver.snapshot_lists(barrier.checkpoint)?,
-            Body::Operator(operator) => operator.snapshot_lists()?,
-        };
-        if let Some(backend) = &mut node.backend {
-            backend.freeze();
-        }
-        match &node.info.uid {
-            Some(uid) => self.snapshots.push(NodeSnapshot {
-                uid: uid.clone(),
-                lists,
-                watermark: node.watermark,
-            }),
-            None if lists.is_empty() => {}
-            None => return Err(Failure::bug(format!("{} has state but no uid", node.info.name))),
-        }
-        self.forward(at, &Work::Barrier(barrier))
-    }
-
-    /// Passes a mark on to whatever the operator feeds, once to each.
-    fn forward(&mut self, at: usize, mark: &Work) -> Result<()> {
-        if let Work::Watermark(watermark) = mark {
-            let told = &self.nodes[at].counters.watermark_out;
-            told.store(watermark.0, Ordering::Relaxed);
-        }
-        let targets: Vec<Target> = self.nodes[at].targets.iter().flatten().copied().collect();
-        for target in targets {
-            match (target, mark) {
-                (Target::Node(next, _), mark) => self.nodes[next].queue.push_back(mark.copy()?),
-                (Target::Outbox(out), mark) => self.outboxes[out].mark(&mark.element()?)?,
-            }
-        }
-        self.count_sent();
-        Ok(())
-    }
-
-    /// Moves what the operator emitted to where its ports lead.
-    fn route(&mut self, at: usize) -> Result<()> {
-        let mut emitted = std::mem::take(&mut self.emitted);
-        for output in emitted.drain(..) {
-            match output {
-                Output::Rows(port, batch) => {
-                    OperatorCounters::bump(&self.nodes[at].counters.records_out, batch.len());
-                    self.route_rows(at, port, batch)?;
-                }
-                Output::DeadLetters(batch) => {
-                    SubtaskCounters::add(&self.counters.dead_letters, batch.len());
-                    if let Some(port) = self.nodes[at].dead_letters {
-                        self.route_rows(at, port, batch)?;
-                    }
-                }
-                Output::Watermark(watermark) => {
-                    self.nodes[at].watermark = self.nodes[at].watermark.max(watermark);
-                    self.forward(at, &Work::Watermark(watermark))?;
-                }
-                Output::Status(status) => self.forward(at, &Work::Status(status))?,
-            }
-        }
-        self.emitted = emitted;
-        self.count_sent();
-        Ok(())
-    }
-
-    fn route_rows(&mut self, at: usize, port: u8, batch: Batch) -> Result<()> {
-        match self.nodes[at].targets.get(usize::from(port)).map(Vec::as_slice) {
-            // A port that leads nowhere (a side output nobody took) drops its rows: the user did not ask for them.
-            None | Some([]) => Ok(()),
-            Some(&[only]) => self.deliver(only, batch),
-            Some(several) => {
-                let several = several.to_vec();
-                several
-                    .into_iter()
-                    .try_for_each(|target| self.deliver(target, batch.clone()))
-            }
-        }
-    }
-
-    fn deliver(&mut self, target: Target, batch: Batch) -> Result<()> {
-        match target {
-            Target::Node(next, input) => {
-                self.nodes[next]
-                    .queue
-                    .push_back(Work::Rows(input, HeldRows::Erased(batch)));
-                Ok(())
-            }
-            Target::Outbox(out) => self.outboxes[out].push(batch),
-        }
-    }
-
-    /// How many rows the operator may emit: what the outboxes it feeds directly still take.
-    fn room(&self, at: usize) -> usize {
-        let outboxes = self.nodes[at]
-            .targets
-            .iter()
-            .flatten()
-            .filter_map(|target| match target {
-                Target::Outbox(out) => Some(self.outboxes[*out].room()),
-                Target::Node(..) => None,
-            });
-        outboxes.fold(usize::MAX, usize::min)
-    }
-
-    /// Lets the source emit. Only with a drained chain.
-    pub fn poll_source(&mut self) -> Result<Option<SourcePoll>> {
-        let room = self.room(0);
-        if room == 0 {
-            return Ok(None);
-        }
-        self.at = 0;
-        let max_rows = self.source_slice().min(room);
-        let poll = self.with_source(max_rows, |driver, cx| driver.poll(max_rows, cx))?;
-        Ok(Some(poll))
-    }
-
-    /// How many rows a source may emit at once: by the cost of the whole chain, so that a barrier gets between soon.
-    fn source_slice(&self) -> usize {
-        let cost: u64 = self.nodes.iter().map(|node| node.row_cost_ns).sum();
-        self.slice.rows_at(cost)
-    }
-
     /// Something from the master for one operator, or for all.
     pub fn on_event(&mut self, node: Option<NodeId>, event: &OperatorEvent) -> Result<()> {
         for at in 0..self.nodes.len() {
@@ -669,80 +428,11 @@ impl Chain {
         });
         waits.min()
     }
-
-    fn with_source<R>(
-        &mut self,
-        room: usize,
-        call: impl FnOnce(&mut dyn SourceDriver, &mut Cx<'_>) -> Result<R>,
-    ) -> Result<R> {
-        let ChainNode {
-            body,
-            watermark,
-            sides,
-            counters,
-            ..
-        } = &mut self.nodes[0];
-        let Body::Source(driver) = body else {
-            return Err(Failure::bug("the root is not a source"));
-        };
-        let mut cx = Cx {
-            env: &self.env,
-            out: &mut self.emitted,
-            room,
-            watermark: *watermark,
-            stage: &self.stage,
-            counters: &self.counters,
-            operator: counters,
-        };
-        let started = self.env.cost_ns();
-        let result = call(&mut **driver, &mut cx)?;
-        sides.flush(&mut self.emitted);
-        let rows: usize = self.emitted.iter().map(Output::rows).sum();
-        SubtaskCounters::add(&self.counters.records_in, rows);
-        OperatorCounters::bump(&self.nodes[0].counters.records_in, rows);
-        let elapsed = self.env.cost_ns().saturating_sub(started);
-        self.nodes[0].learn_cost(rows, elapsed);
-        self.route(0)?;
-        Ok(result)
-    }
-
-    fn count_sent(&mut self) {
-        let sent: usize = self.outboxes.iter_mut().map(Outbox::take_sent_rows).sum();
-        if sent > 0 {
-            let bytes: usize = self.outboxes.iter_mut().map(Outbox::take_sent_bytes).sum();
-            SubtaskCounters::add(&self.counters.records_out, sent);
-            SubtaskCounters::add(&self.counters.bytes_out, bytes);
-        }
-    }
 }
 
 /// What state expires by during a call of the operator.
 fn set_time(backend: &Option<KeyedBackend>, env: &Env) {
     if let Some(backend) = backend.as_ref().filter(|backend| backend.has_ttl()) {
         backend.set_time(env.processing_time());
-    }
-}
-
-impl Work {
-    /// The same mark once more.
-    fn copy(&self) -> Result<Work> {
-        match self {
-            Work::Watermark(watermark) => Ok(Work::Watermark(*watermark)),
-            Work::Status(status) => Ok(Work::Status(*status)),
-            Work::Barrier(barrier) => Ok(Work::Barrier(*barrier)),
-            Work::End => Ok(Work::End),
-            Work::Rows(..) | Work::Wake => Err(Failure::bug("only marks are passed on")),
-        }
-    }
-
-    /// The mark as it leaves the task.
-    fn element(&self) -> Result<Element> {
-        match self {
-            Work::Watermark(watermark) => Ok(Element::Watermark(*watermark)),
-            Work::Status(status) => Ok(Element::Status(*status)),
-            Work::Barrier(barrier) => Ok(Element::Barrier(*barrier)),
-            Work::End => Ok(Element::End),
-            Work::Rows(..) | Work::Wake => Err(Failure::bug("only marks are passed on")),
-        }
     }
 }
