@@ -151,6 +151,10 @@ struct Puppet {
     began: Arc<Semaphore>,
     log: Arc<Mutex<Vec<String>>>,
     ending: Ending,
+    /// A permit for every writer that begins to go ...
+    going: Arc<Semaphore>,
+    /// ... which it does while nobody holds this.
+    may_go: Arc<Mutex<()>>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -168,6 +172,8 @@ impl Puppet {
             began: Arc::new(Semaphore::new(0)),
             log: Arc::default(),
             ending,
+            going: Arc::new(Semaphore::new(0)),
+            may_go: Arc::default(),
         }
     }
     fn log(&self) -> Vec<String> {
@@ -200,6 +206,13 @@ impl PuppetWriter {
             .lock()
             .unwrap()
             .push(format!("{}: {what}", self.attempt));
+    }
+}
+
+impl Drop for PuppetWriter {
+    fn drop(&mut self) {
+        self.puppet.going.add_permits(1);
+        drop(self.puppet.may_go.lock());
     }
 }
 
@@ -265,6 +278,25 @@ fn a_writers_end_is_heard_by_the_master_and_by_the_next_call() {
             }
         });
     }
+}
+
+#[test]
+fn a_call_finds_that_the_writer_panicked_before_the_writer_is_gone() {
+    let world = RealEnv::start().unwrap();
+    let (env, puppet) = (world.env(), Puppet::new(Ending::Panics));
+    let stays = puppet.may_go.lock().unwrap();
+    world.block_on(async {
+        let mut bench = start(&env, &puppet_node(&puppet), 1, None);
+        bench.open_gate().await.unwrap();
+        bench.push(vec![1u64]);
+        bench.drain().await.unwrap();
+        puppet.may_write.add_permits(1);
+        // The operator has had its wake-up now: there is no other.
+        puppet.going.acquire().await.unwrap().forget();
+        bench.push(vec![2u64]);
+        assert_eq!(bench.waits().unwrap_err().kind, ErrorKind::Bug);
+    });
+    drop(stays);
 }
 
 #[test]

@@ -50,20 +50,32 @@ pub(crate) struct Actor<W: TwoPhaseSink> {
     pub(crate) _alive: Alive,
 }
 
-/// Tells the master when the writer's task ends without a word: by a panic.
-struct LastWord {
+/// Tells the master and the operator when the writer's task ends without a word: by a panic.
+struct LastWord<W: TwoPhaseSink> {
+    replies: mpsc::UnboundedSender<Reply<W>>,
     reporter: Reporter,
     waker: SlotWaker,
     place: String,
     needed: bool,
 }
 
-impl Drop for LastWord {
+impl<W: TwoPhaseSink> LastWord<W> {
+    /// Told twice: to the master at once, as the operator may not be called for long; to the operator, so that it does not
+    /// go on. It is woken behind that: a call that comes of it must find the reason, as there is no further wake-up.
+    fn say(&mut self, failure: Failure) {
+        self.needed = false;
+        let again = Failure::new(failure.kind, failure.to_string());
+        self.reporter.fail(self.place.clone(), failure.at(&self.place));
+        // An operator that is gone needs no answer.
+        let _ = self.replies.send(Reply::Failed(again));
+        self.waker.wake();
+    }
+}
+
+impl<W: TwoPhaseSink> Drop for LastWord<W> {
     fn drop(&mut self) {
         if self.needed {
-            let failure = Failure::bug("the sink's writer panicked").at(&self.place);
-            self.reporter.fail(self.place.clone(), failure);
-            self.waker.wake();
+            self.say(Failure::bug("the sink's writer panicked"));
         }
     }
 }
@@ -72,11 +84,11 @@ impl<W: TwoPhaseSink> Actor<W> {
     /// Runs until the operator is gone or a call fails.
     pub(crate) async fn run(mut self, ancestors: Ancestors) {
         ancestors.gone().await;
-        let (reporter, waker, place) = (self.reporter.clone(), self.waker.clone(), self.place.clone());
         let mut last_word = LastWord {
-            reporter,
-            waker,
-            place,
+            replies: self.replies.clone(),
+            reporter: self.reporter.clone(),
+            waker: self.waker.clone(),
+            place: self.place.clone(),
             needed: true,
         };
         while let Some(command) = self.commands.recv().await {
@@ -84,11 +96,7 @@ impl<W: TwoPhaseSink> Actor<W> {
                 break;
             }
             if let Err(failure) = self.handle(command).await {
-                // Told twice: to the master at once, as the operator may not be called for long; to the operator, so that it
-                // does not go on.
-                let again = Failure::new(failure.kind, failure.to_string());
-                self.reporter.fail(self.place.clone(), failure.at(&self.place));
-                self.reply(Reply::Failed(again));
+                last_word.say(failure);
                 break;
             }
         }
