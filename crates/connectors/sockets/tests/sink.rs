@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod watched;
+
 use rivermark_connector::conformance::subtask_info;
 use rivermark_connector::{Sink, TwoPhaseSink};
 use rivermark_env::{Connection, Env, Listener, RealEnv};
@@ -11,6 +13,10 @@ use rivermark_sockets::sink::SocketWriter;
 use rivermark_types::{CheckpointId, ErrorKind};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use watched::watched;
+
+/// The task of a sink that hears when the other side ends the connection.
+const HEARS_THE_END: &str = "hear socket";
 
 fn with_env<T>(test: impl AsyncFnOnce(Env) -> T) -> T {
     let world = RealEnv::start().unwrap();
@@ -67,6 +73,7 @@ fn lines_arrive_in_their_order() {
 #[test]
 fn what_the_last_but_one_checkpoint_does_not_have_is_sent_again() {
     with_env(async |env| {
+        let (env, mut ended) = watched(env);
         let (mut listener, address) = listen(&env).await;
         let mut writer = writer(&env, &SocketSink::text(&address)).await;
         let (told, mut lines) = mpsc::unbounded_channel();
@@ -76,7 +83,7 @@ fn what_the_last_but_one_checkpoint_does_not_have_is_sent_again() {
             // Gone without a word to the client's program.
             drop(first);
             let mut second = listener.accept().await.unwrap();
-            told.send(read_lines(&mut second, 8).await).unwrap();
+            told.send(read_lines(&mut second, 5).await).unwrap();
             std::future::pending::<()>().await;
         });
         for checkpoint in 0..3 {
@@ -90,16 +97,10 @@ fn what_the_last_but_one_checkpoint_does_not_have_is_sent_again() {
                 .unwrap();
         }
         assert_eq!(lines.recv().await.unwrap(), rows(0..9));
-        // Writing goes on until it is seen that the connection has ended.
-        let again = loop {
-            writer.write(rows(9..11)).await.unwrap();
-            match lines.try_recv() {
-                Ok(again) => break again,
-                Err(_) => env.sleep(Duration::from_millis(1)).await,
-            }
-        };
+        ended.next(HEARS_THE_END).await;
+        writer.write(rows(9..11)).await.unwrap();
         // Checkpoint 2 has lines 0 to 5.
-        assert_eq!(again[..5], rows(6..11));
+        assert_eq!(lines.recv().await.unwrap(), rows(6..11));
         server.abort();
     });
 }
@@ -145,7 +146,9 @@ fn a_confirmed_checkpoint_has_been_read_to_its_end_by_the_server() {
 #[test]
 fn as_much_is_kept_as_may_be() {
     with_env(async |env| {
+        let (env, mut ended) = watched(env);
         let (mut listener, address) = listen(&env).await;
+        // Five of the lines below.
         let sink = SocketSink::text(&address).with_kept_bytes(40);
         let mut writer = writer(&env, &sink).await;
         let (told, mut lines) = mpsc::unbounded_channel();
@@ -154,20 +157,15 @@ fn as_much_is_kept_as_may_be() {
             read_lines(&mut first, 20).await;
             drop(first);
             let mut second = listener.accept().await.unwrap();
-            told.send(read_lines(&mut second, 1).await).unwrap();
+            told.send(read_lines(&mut second, 6).await).unwrap();
             std::future::pending::<()>().await;
         });
-        let mut n = 10;
-        let again = loop {
+        for n in 10..30 {
             writer.write(rows(n..n + 1)).await.unwrap();
-            n += 1;
-            match lines.try_recv() {
-                Ok(again) => break again,
-                Err(_) => env.sleep(Duration::from_millis(1)).await,
-            }
-        };
-        let first: u32 = again[0].strip_prefix("line ").unwrap().parse().unwrap();
-        assert!(first > 20 && n - first < 60, "{first} of {n}");
+        }
+        ended.next(HEARS_THE_END).await;
+        writer.write(rows(30..31)).await.unwrap();
+        assert_eq!(lines.recv().await.unwrap(), rows(25..31));
         server.abort();
     });
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod watched;
+
 use rivermark_connector::conformance::subtask_info;
 use rivermark_connector::{ReadPoll, ReadRows, ReaderCx, Source, SplitEnumerator, SplitIndex, SplitReader};
 use rivermark_env::{Connection, Env, Listener, RealEnv};
@@ -12,6 +14,7 @@ use rivermark_sockets::{SocketSource, SocketSplit};
 use rivermark_types::{ErrorKind, Failure};
 use std::fs;
 use std::path::Path;
+use watched::watched;
 
 const SPLIT: SplitIndex = SplitIndex(7);
 
@@ -241,6 +244,7 @@ fn what_decided_checkpoints_have_is_trimmed() {
 fn the_journal_of_a_stream_that_has_ended_is_removed_when_it_is_decided() {
     let dir = tempfile::tempdir().unwrap();
     with_env(async |env| {
+        let (env, mut ended) = watched(env);
         let (mut listener, address) = listen(&env).await;
         let source = SocketSource::lines(&address).with_journal(dir.path());
         let mut attempt = Attempt::begin(&env, &source, 1, 0);
@@ -252,9 +256,8 @@ fn the_journal_of_a_stream_that_has_ended_is_removed_when_it_is_decided() {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         attempt.reader.committed(SPLIT, 8).unwrap();
         drop(attempt);
-        while fs::read_dir(dir.path()).unwrap().count() > 0 {
-            env.sleep(std::time::Duration::from_millis(1)).await;
-        }
+        ended.next("read socket").await;
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     });
 }
 
