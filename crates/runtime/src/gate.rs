@@ -59,6 +59,8 @@ pub struct Gate {
     aligner: Aligner,
     next: usize,
     watermark: Timestamp,
+    /// Whether the task has heard of it from this attempt.
+    is_told: bool,
     idle: bool,
     /// What follows what was delivered last.
     follows: Option<Delivery>,
@@ -92,6 +94,7 @@ impl Gate {
             aligner,
             next: 0,
             watermark,
+            is_told: false,
             idle: false,
             follows: None,
             actions: vec![],
@@ -191,8 +194,14 @@ impl Gate {
             true => open().map(|channel| channel.watermark).max(),
             false => self.lowest(),
         };
-        let risen = risen.filter(|risen| *risen > self.watermark).map(|risen| {
-            self.watermark = risen;
+        // What the checkpoint had passes once more: the gates behind this task start from nothing, and after the end of the
+        // input nothing higher ever comes.
+        let is_news = |risen: &Timestamp| match self.is_told {
+            true => *risen > self.watermark,
+            false => *risen >= self.watermark && *risen > Timestamp::MIN,
+        };
+        let risen = risen.filter(is_news).map(|risen| {
+            (self.watermark, self.is_told) = (risen, true);
             Delivery::Watermark(risen)
         });
         if idle == self.idle {

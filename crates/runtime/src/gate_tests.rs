@@ -127,3 +127,14 @@ fn after_a_restore_every_channel_is_waited_for_until_it_says_otherwise() {
     );
     assert_eq!(bench.rises(1, 120), ["120"]);
 }
+
+#[test]
+fn the_watermark_of_the_checkpoint_is_told_once_more() {
+    let mut bench = Bench::new(2, Timestamp(100));
+    assert!(bench.rises(0, 100).is_empty());
+    assert!(bench.rises(1, 90).is_empty());
+    assert_eq!(bench.rises(1, 100), ["100"], "those behind start from nothing");
+    assert!(bench.idle(1).is_empty());
+    let mut at_the_end = Bench::new(1, Timestamp::MAX);
+    assert_eq!(at_the_end.rises(0, i64::MAX), [i64::MAX.to_string()]);
+}
