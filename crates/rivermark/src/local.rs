@@ -82,7 +82,7 @@ pub trait Embedded {
         self.execute_and_collect_with(Config::default(), stream)
     }
 
-    /// The same with configuration keys.
+    /// The same with configuration keys, e.g. `metrics.reporter.prom.port` for [`CollectedRows::metrics_addresses`].
     fn execute_and_collect_with<T, I, P>(
         &self,
         mut config: Config,
@@ -158,13 +158,25 @@ pub struct LocalJob {
 impl LocalJob {
     /// Waits for the job's end.
     pub fn wait(self) -> Result<JobEnd> {
-        self.world.block_on(async {
-            let end = self.handle.wait().await;
-            for reporter in self.reporting {
+        let (world, end) = self.into_end();
+        world.block_on(end)
+    }
+
+    /// The job's end; behind it nothing of it runs any more.
+    fn into_end(self) -> (RealEnv, impl Future<Output = Result<JobEnd>> + Send + 'static) {
+        let LocalJob {
+            world,
+            handle,
+            reporting,
+        } = self;
+        let end = async {
+            let end = handle.wait().await;
+            for reporter in reporting {
                 reporter.stop().await;
             }
             end
-        })
+        };
+        (world, end)
     }
 
     /// Where the job's metrics can be read, e.g. `127.0.0.1:9249`, one for each `metrics.reporters`.
@@ -195,14 +207,19 @@ pub struct CollectedRows<T> {
     collected: Collected<T>,
     ready: vec::IntoIter<T>,
     failure: Option<Failure>,
+    metrics_addresses: Vec<String>,
 }
 
 impl<T> CollectedRows<T> {
     fn new(job: LocalJob, collected: Collected<T>) -> CollectedRows<T> {
+        let control = job.control();
+        let metrics_addresses = job.metrics_addresses().into_iter().map(str::to_owned).collect();
+        let (world, end) = job.into_end();
         CollectedRows {
-            control: job.control(),
-            world: job.world,
-            end: Some(Box::pin(job.handle.wait())),
+            control,
+            metrics_addresses,
+            world,
+            end: Some(Box::pin(end)),
             collected,
             ready: vec![].into_iter(),
             failure: None,
@@ -217,6 +234,11 @@ impl<T> CollectedRows<T> {
     /// To ask things of the job.
     pub fn control(&self) -> JobControl {
         self.control.clone()
+    }
+
+    /// Where the job's metrics can be read while it runs, one for each `metrics.reporters` of the configuration.
+    pub fn metrics_addresses(&self) -> Vec<&str> {
+        self.metrics_addresses.iter().map(String::as_str).collect()
     }
 
     /// Waits until there are records to see, or the job has ended.

@@ -292,3 +292,21 @@ fn the_first_free_port_of_a_range_is_taken() {
     first.control().cancel();
     first.wait().unwrap();
 }
+
+#[test]
+fn a_job_whose_rows_are_collected_is_scraped_too_until_its_rows_are_dropped() {
+    let env = StreamEnv::new();
+    let mut config = Config::default();
+    config.add_argument("metrics.reporter.prom.port=0").unwrap();
+    let numbers = env.generate(5_000, |n| n).uid("numbers");
+    let mut rows = env.execute_and_collect_with(config, numbers).unwrap();
+    assert!(rows.next().unwrap().is_ok());
+    let address = rows.metrics_addresses()[0].to_owned();
+    let read = "flink_taskmanager_job_task_operator_numRecordsOut";
+    assert!(value(&scrape(&address), read, &["operator_name=\"generator\""]) > 0.0);
+    drop(rows);
+    assert!(
+        TcpStream::connect(&address).is_err(),
+        "the endpoint ends with the job"
+    );
+}
