@@ -257,6 +257,8 @@ impl Gate {
                 AlignAction::Unblock(channel) => self.channels[channel.0 as usize].blocked = false,
                 AlignAction::Snapshot(barrier) => delivery = Delivery::Cut(barrier),
                 AlignAction::Abandoned(_) => {}
+                // Only in a mode that the runtime does not ask for yet.
+                AlignAction::Overtake(_) | AlignAction::Capture(_) | AlignAction::Captured(_) => {}
             }
         }
         self.actions = actions;

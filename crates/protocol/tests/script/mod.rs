@@ -51,13 +51,21 @@ pub fn play(script: &str) -> Parsed<String> {
 
 fn machine_of(words: &[&str]) -> Parsed<Machine> {
     match words {
-        ["aligner", mode, channels] => {
-            let mode = match *mode {
-                "exactly-once" => AlignMode::ExactlyOnce,
-                "at-least-once" => AlignMode::AtLeastOnce,
-                other => return Err(format!("no mode `{other}`")),
+        // aligner <mode> <channels> [in-order channel ..]
+        ["aligner", mode, channels, in_order @ ..] => {
+            let mode = match mode.split_once('=') {
+                None if *mode == "exactly-once" => AlignMode::ExactlyOnce,
+                None if *mode == "at-least-once" => AlignMode::AtLeastOnce,
+                Some(("unaligned", after)) => AlignMode::Unaligned {
+                    after: Duration::from_millis(number(after)?),
+                },
+                _ => return Err(format!("no mode `{mode}`")),
             };
-            Ok(Machine::Aligner(Aligner::new(mode, number(channels)?)))
+            let mut aligner = Aligner::new(mode, number(channels)?);
+            for channel in in_order {
+                aligner.keep_order(ChannelIndex(number(channel)?));
+            }
+            Ok(Machine::Aligner(aligner))
         }
         ["coordinator", settings @ ..] => {
             let mut config = CoordinatorConfig {
@@ -116,6 +124,7 @@ impl Machine {
         let mut lines: Vec<String> = match (self, words) {
             (Machine::Coordinator(coordinator), ["show", what @ ..]) => return show(coordinator, what),
             (Machine::Aligner(aligner), ["show", "stats"]) => return Ok(vec![aligner_stats(aligner)]),
+            (Machine::Aligner(aligner), ["show", "overtaking"]) => return Ok(overtaking(aligner)),
             (Machine::Aligner(aligner), [now, event @ ..]) => {
                 let mut out = Vec::new();
                 aligner.handle(Millis(number(now)?), align_event(event)?, &mut out);
@@ -143,13 +152,25 @@ fn aligner_stats(aligner: &Aligner) -> String {
         None => "no snapshot yet".into(),
         Some(stats) => {
             format!(
-                "{} aligned from {} for {} ms",
+                "{} {} from {} for {} ms",
                 stats.checkpoint,
+                if stats.overtook { "overtook" } else { "aligned" },
                 stats.started,
                 stats.duration.as_millis()
             )
         }
     }
+}
+
+fn overtaking(aligner: &Aligner) -> Vec<String> {
+    let at = aligner.overtake_at();
+    let mut lines = vec![at.map_or("not by itself".into(), |at| format!("from {at} on"))];
+    lines.extend(
+        aligner
+            .waits_in_order()
+            .map(|channel| format!("waits for {channel}")),
+    );
+    lines
 }
 
 fn show(coordinator: &CheckpointCoordinator, what: &[&str]) -> Parsed<Vec<String>> {
@@ -200,7 +221,8 @@ fn show(coordinator: &CheckpointCoordinator, what: &[&str]) -> Parsed<Vec<String
 
 fn align_event(words: &[&str]) -> Parsed<AlignEvent> {
     Ok(match words {
-        ["barrier", channel, checkpoint, rest @ ..] => {
+        ["ready"] => AlignEvent::Ready,
+        [what @ ("barrier" | "announced"), channel, checkpoint, rest @ ..] => {
             let kind = rest
                 .first()
                 .map_or(Ok(SnapshotKind::Checkpoint), |word| kind(word))?;
@@ -208,9 +230,10 @@ fn align_event(words: &[&str]) -> Parsed<AlignEvent> {
                 checkpoint: id(checkpoint)?,
                 kind,
             };
-            AlignEvent::Barrier {
-                channel: ChannelIndex(number(channel)?),
-                barrier,
+            let channel = ChannelIndex(number(channel)?);
+            match *what {
+                "barrier" => AlignEvent::Barrier { channel, barrier },
+                _ => AlignEvent::Announced { channel, barrier },
             }
         }
         ["ended", channel] => AlignEvent::ChannelEnded {
