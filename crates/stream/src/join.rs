@@ -2,20 +2,18 @@
 
 use crate::keyed::KeyedStream;
 use crate::stream::{DataStream, boxed_operator};
-use crate::window::side_stream;
+use crate::window::{DropLate, LateRecords, ToWindows, Windowed, side_stream};
 use rivermark_data::{Data, Key};
 use rivermark_runtime::Operator;
 use rivermark_runtime::operators::interval_join::{LEFT_LATE_PORT, RIGHT_LATE_PORT};
 use rivermark_runtime::operators::window::{
-    AtEnd, CoGrouped, Contents, EventTime, Evicting, Evictor, Firing, JoinedPairs, Lateness, On, Side,
-    Trigger, WindowAssigner, WindowJoinOperator,
+    AtEnd, CoGrouped, Contents, Firing, JoinedPairs, Lateness, Side, WindowAssigner, WindowJoinOperator,
 };
 use rivermark_runtime::operators::{Interval, IntervalJoinOperator, LateRows, Out, Window};
 use rivermark_types::{InputId, NodeId};
 use std::any::type_name;
 use std::marker::PhantomData;
 use std::rc::Rc;
-use std::time::Duration;
 
 /// Two keyed streams that something joins.
 struct Pair<K, L, F, R, G> {
@@ -48,6 +46,25 @@ where
         self.right.connect_to(draft, node, InputId(1));
         node
     }
+
+    /// The types of a node's output ports.
+    fn types<O>(&self, late: LateRows) -> Vec<String> {
+        match late {
+            LateRows::Drop => vec![type_name::<O>().to_owned()],
+            LateRows::Emit => [type_name::<O>(), type_name::<L>(), type_name::<R>()]
+                .map(str::to_owned)
+                .to_vec(),
+        }
+    }
+
+    /// The late records of a node.
+    fn late(&self, node: NodeId) -> Late<L, R> {
+        let draft = self.left.draft();
+        (
+            side_stream(draft, node, LEFT_LATE_PORT),
+            side_stream(draft, node, RIGHT_LATE_PORT),
+        )
+    }
 }
 
 /// What becomes of the records of a key in a window: pairs of them.
@@ -65,14 +82,33 @@ pub struct JoinedStreams<K, L, F, R, G, J> {
     kind: PhantomData<J>,
 }
 
-/// Two keyed streams cut into the same windows. Late records are dropped and counted.
-#[must_use = "a stream that leads to no sink does nothing"]
-pub struct WindowedJoin<K, L, F, R, G, J, W, P = AtEnd> {
-    pair: Pair<K, L, F, R, G>,
-    windows: W,
-    firing: P,
-    allowed_lateness: Duration,
-    kind: PhantomData<J>,
+/// Two keyed streams cut into the same windows. Late records are dropped and counted, if nothing else is said.
+///
+/// ```
+/// # use rivermark_stream::*;
+/// # use rivermark_types::Timestamp;
+/// # use std::time::Duration;
+/// # let env = StreamEnv::new();
+/// # let times = || WatermarkStrategy::monotonous().with_timestamp(|row: &(u32, i64)| Timestamp(row.1));
+/// # let orders = env.from_source(CollectionSource::new(vec![(7u32, 1_000i64)]), times()).uid("orders");
+/// # let payments = env.from_source(CollectionSource::new(vec![(7u32, 2_000i64)]), times()).uid("payments");
+/// let (paid, (late_orders, late_payments)) = orders
+///     .key_by(|order| order.0)
+///     .join(payments.key_by(|payment| payment.0))
+///     .window(Tumbling::of(Duration::from_secs(60)))
+///     .allowed_lateness(Duration::from_secs(5))
+///     .late_output()
+///     .apply(|order, payment| (order.0, payment.1 - order.1));
+/// paid.uid("paid").discard();
+/// late_orders.discard();
+/// late_payments.discard();
+/// # env.build().unwrap();
+/// ```
+pub type WindowedJoin<K, L, F, R, G, J, W, P = AtEnd, D = DropLate> =
+    Windowed<JoinedStreams<K, L, F, R, G, J>, W, P, D>;
+
+impl<K, L, F, R, G, J> ToWindows for JoinedStreams<K, L, F, R, G, J> {
+    type Row = Side<L, R>;
 }
 
 impl<K, L, F> KeyedStream<K, L, F>
@@ -170,64 +206,14 @@ impl<K, L, F, R, G, J> JoinedStreams<K, L, F, R, G, J> {
 
     /// Cuts both streams into windows; sessions are made of the records of both.
     pub fn window<W: WindowAssigner<Side<L, R>>>(self, windows: W) -> WindowedJoin<K, L, F, R, G, J, W> {
-        WindowedJoin {
-            pair: self.pair,
-            windows,
-            firing: AtEnd,
-            allowed_lateness: Duration::ZERO,
-            kind: PhantomData,
-        }
+        Windowed::new(self, windows)
     }
 }
 
-impl<K, L, F, R, G, J, W> WindowedJoin<K, L, F, R, G, J, W> {
-    /// Lets windows fire when a trigger says so, instead of at their end. It sees the records of both sides.
-    pub fn trigger<Tr>(self, trigger: Tr) -> WindowedJoin<K, L, F, R, G, J, W, On<Tr>>
-    where
-        Tr: Trigger<Side<L, R>>,
-    {
-        self.with_firing(|_| On(trigger))
-    }
+/// The late records of the left and of the right stream.
+type Late<L, R> = (DataStream<L>, DataStream<R>);
 
-    /// Lets windows forget records of both sides when they fire, at their end.
-    pub fn evictor<E>(self, evictor: E) -> WindowedJoin<K, L, F, R, G, J, W, Evicting<EventTime, E>>
-    where
-        E: Evictor<Side<L, R>>,
-    {
-        self.with_firing(|_| Evicting(EventTime, evictor))
-    }
-}
-
-impl<K, L, F, R, G, J, W, Tr> WindowedJoin<K, L, F, R, G, J, W, On<Tr>> {
-    /// Lets windows forget records of both sides when they fire.
-    pub fn evictor<E>(self, evictor: E) -> WindowedJoin<K, L, F, R, G, J, W, Evicting<Tr, E>>
-    where
-        E: Evictor<Side<L, R>>,
-    {
-        self.with_firing(|On(trigger)| Evicting(trigger, evictor))
-    }
-}
-
-impl<K, L, F, R, G, J, W, P> WindowedJoin<K, L, F, R, G, J, W, P> {
-    fn with_firing<Q>(self, make: impl FnOnce(P) -> Q) -> WindowedJoin<K, L, F, R, G, J, W, Q> {
-        WindowedJoin {
-            pair: self.pair,
-            windows: self.windows,
-            firing: make(self.firing),
-            allowed_lateness: self.allowed_lateness,
-            kind: PhantomData,
-        }
-    }
-
-    /// Keeps windows for so long (in event time) behind their end: a record that comes by then is still taken in, and lets the
-    /// window fire once more, as a whole.
-    pub fn allowed_lateness(mut self, allowed: Duration) -> Self {
-        self.allowed_lateness = allowed;
-        self
-    }
-}
-
-impl<K, L, F, R, G, J, W, P> WindowedJoin<K, L, F, R, G, J, W, P>
+impl<K, L, F, R, G, J, W, P, D> WindowedJoin<K, L, F, R, G, J, W, P, D>
 where
     K: Key,
     L: Data,
@@ -235,28 +221,27 @@ where
     F: Fn(&L) -> K + Clone + Send + Sync + 'static,
     G: Fn(&R) -> K + Clone + Send + Sync + 'static,
     W: WindowAssigner<Side<L, R>>,
+    D: LateRecords<Late<L, R>>,
 {
-    fn of<C>(self, name: &str, contents: C) -> DataStream<C::Output>
+    fn of<C>(self, name: &str, contents: C) -> D::Streams<C::Output>
     where
         C: Contents<K, Input = Side<L, R>>,
         P: Firing<K, W, C>,
     {
-        let (windows, firing) = (self.windows, self.firing);
-        let (left, right) = (self.pair.left.selector(), self.pair.right.selector());
-        let lateness = Lateness::new(self.allowed_lateness, LateRows::Drop);
+        let (pair, windows, firing) = (self.input.pair, self.windows, self.firing);
+        let (left, right) = (pair.left.selector(), pair.right.selector());
+        let lateness = Lateness::new(self.allowed_lateness, D::ROWS);
         let make = move || {
             let windows = firing.windows(windows.clone(), contents.clone(), lateness);
             let operator = WindowJoinOperator::<K, L, R, F, G, _>::new(left.clone(), right.clone(), windows);
             Box::new(operator) as Box<dyn Operator>
         };
-        let node = self
-            .pair
-            .add(name, make, vec![type_name::<C::Output>().to_owned()]);
-        DataStream::of_node(self.pair.left.draft(), node)
+        let node = pair.add(name, make, pair.types::<C::Output>(D::ROWS));
+        D::streams(DataStream::of_node(pair.left.draft(), node), || pair.late(node))
     }
 }
 
-impl<K, L, F, R, G, W, P> WindowedJoin<K, L, F, R, G, Pairs, W, P>
+impl<K, L, F, R, G, W, P, D> WindowedJoin<K, L, F, R, G, Pairs, W, P, D>
 where
     K: Key,
     L: Data,
@@ -264,9 +249,10 @@ where
     F: Fn(&L) -> K + Clone + Send + Sync + 'static,
     G: Fn(&R) -> K + Clone + Send + Sync + 'static,
     W: WindowAssigner<Side<L, R>>,
+    D: LateRecords<Late<L, R>>,
 {
     /// Makes a result of each pair.
-    pub fn apply<O, J>(self, join: J) -> DataStream<O>
+    pub fn apply<O, J>(self, join: J) -> D::Streams<O>
     where
         O: Data,
         J: Fn(&L, &R) -> O + Clone + Send + Sync + 'static,
@@ -276,7 +262,7 @@ where
     }
 }
 
-impl<K, L, F, R, G, W, P> WindowedJoin<K, L, F, R, G, Groups, W, P>
+impl<K, L, F, R, G, W, P, D> WindowedJoin<K, L, F, R, G, Groups, W, P, D>
 where
     K: Key,
     L: Data,
@@ -284,9 +270,10 @@ where
     F: Fn(&L) -> K + Clone + Send + Sync + 'static,
     G: Fn(&R) -> K + Clone + Send + Sync + 'static,
     W: WindowAssigner<Side<L, R>>,
+    D: LateRecords<Late<L, R>>,
 {
     /// Shows a closure the records of both sides of each key and window, each side in the order in which its records came.
-    pub fn apply<O, A>(self, apply: A) -> DataStream<O>
+    pub fn apply<O, A>(self, apply: A) -> D::Streams<O>
     where
         O: Data,
         A: Fn(&K, Window, &[L], &[R], &mut Out<O>) + Clone + Send + Sync + 'static,
@@ -358,12 +345,8 @@ where
         J: Fn(&L, &R) -> O + Clone + Send + Sync + 'static,
     {
         let node = self.add(join, LateRows::Emit);
-        let draft = self.pair.left.draft();
-        (
-            DataStream::of_node(draft, node),
-            side_stream(draft, node, LEFT_LATE_PORT),
-            side_stream(draft, node, RIGHT_LATE_PORT),
-        )
+        let (left, right) = self.pair.late(node);
+        (DataStream::of_node(self.pair.left.draft(), node), left, right)
     }
 
     fn add<O, J>(&self, join: J, late: LateRows) -> NodeId
@@ -385,10 +368,6 @@ where
                 IntervalJoinOperator::<K, L, R, O, F, G, J>::new(left, right, interval, join.clone(), late);
             Box::new(operator) as Box<dyn Operator>
         };
-        let mut types = vec![type_name::<O>().to_owned()];
-        if late == LateRows::Emit {
-            types.extend([type_name::<L>().to_owned(), type_name::<R>().to_owned()]);
-        }
-        self.pair.add("interval join", make, types)
+        self.pair.add("interval join", make, self.pair.types::<O>(late))
     }
 }

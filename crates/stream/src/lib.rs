@@ -32,7 +32,7 @@ pub use keyed::{ConnectedStreams, KeyedStream};
 pub use process::{BroadcastConnectedStream, ConnectedDataStreams, KeyedBroadcastConnectedStream};
 pub use sink::StreamSink;
 pub use stream::DataStream;
-pub use window::{DropLate, KeepLate, LateRecords, WindowedStream};
+pub use window::{DropLate, KeepLate, LateRecords, ToWindows, Windowed, WindowedStream};
 
 pub use rivermark_connector::{
     CollectSink, Collected, CollectionSource, DiscardNode, GeneratorSource, PrintSink, SourceNode,

@@ -44,13 +44,26 @@ use std::time::Duration;
 /// too_late.discard();
 /// # env.build().unwrap();
 /// ```
+pub type WindowedStream<K, T, F, W, P = AtEnd, L = DropLate> = Windowed<KeyedStream<K, T, F>, W, P, L>;
+
+/// A stream, or two, cut into windows: see [`WindowedStream`] and [`WindowedJoin`](crate::WindowedJoin).
 #[must_use = "a stream that leads to no sink does nothing"]
-pub struct WindowedStream<K, T, F, W, P = AtEnd, L = DropLate> {
-    stream: KeyedStream<K, T, F>,
-    windows: W,
-    firing: P,
-    allowed_lateness: Duration,
+pub struct Windowed<S, W, P = AtEnd, L = DropLate> {
+    pub(crate) input: S,
+    pub(crate) windows: W,
+    pub(crate) firing: P,
+    pub(crate) allowed_lateness: Duration,
     late: PhantomData<L>,
+}
+
+/// What can be cut into windows.
+pub trait ToWindows {
+    /// What windows hold, and triggers and evictors see.
+    type Row;
+}
+
+impl<K, T, F> ToWindows for KeyedStream<K, T, F> {
+    type Row = T;
 }
 
 /// Late records are dropped and counted.
@@ -61,31 +74,28 @@ pub struct DropLate;
 #[derive(Clone, Copy, Debug)]
 pub struct KeepLate;
 
-/// What becomes of late records, and what a window's result is therefore.
-pub trait LateRecords<T> {
+/// What becomes of late records, and what the results come with therefore: nothing, or `S`, the streams of late records.
+pub trait LateRecords<S> {
     /// The results; perhaps with the late records.
     type Streams<O>;
     /// What the operator does with them.
     const ROWS: LateRows;
     #[doc(hidden)]
-    fn streams<O: Data>(results: DataStream<O>, late: impl FnOnce() -> DataStream<T>) -> Self::Streams<O>;
+    fn streams<O: Data>(results: DataStream<O>, late: impl FnOnce() -> S) -> Self::Streams<O>;
 }
 
-impl<T> LateRecords<T> for DropLate {
+impl<S> LateRecords<S> for DropLate {
     type Streams<O> = DataStream<O>;
     const ROWS: LateRows = LateRows::Drop;
-    fn streams<O: Data>(results: DataStream<O>, _: impl FnOnce() -> DataStream<T>) -> DataStream<O> {
+    fn streams<O: Data>(results: DataStream<O>, _: impl FnOnce() -> S) -> DataStream<O> {
         results
     }
 }
 
-impl<T> LateRecords<T> for KeepLate {
-    type Streams<O> = (DataStream<O>, DataStream<T>);
+impl<S> LateRecords<S> for KeepLate {
+    type Streams<O> = (DataStream<O>, S);
     const ROWS: LateRows = LateRows::Emit;
-    fn streams<O: Data>(
-        results: DataStream<O>,
-        late: impl FnOnce() -> DataStream<T>,
-    ) -> (DataStream<O>, DataStream<T>) {
+    fn streams<O: Data>(results: DataStream<O>, late: impl FnOnce() -> S) -> (DataStream<O>, S) {
         (results, late())
     }
 }
@@ -99,10 +109,10 @@ pub(crate) fn side_stream<T: Data>(draft: &SharedDraft, node: NodeId, port: u8) 
     DataStream::new(draft.clone(), vec![origin])
 }
 
-impl<K, T, F, W> WindowedStream<K, T, F, W> {
-    pub(crate) fn new(stream: KeyedStream<K, T, F>, windows: W) -> Self {
-        WindowedStream {
-            stream,
+impl<S: ToWindows, W> Windowed<S, W> {
+    pub(crate) fn new(input: S, windows: W) -> Self {
+        Windowed {
+            input,
             windows,
             firing: AtEnd,
             allowed_lateness: Duration::ZERO,
@@ -110,7 +120,7 @@ impl<K, T, F, W> WindowedStream<K, T, F, W> {
         }
     }
 
-    /// Lets windows fire when a trigger says so, instead of at their end.
+    /// Lets windows fire when a trigger says so, instead of at their end. In a join it sees the records of both sides.
     ///
     /// ```
     /// # use rivermark_stream::*;
@@ -127,17 +137,17 @@ impl<K, T, F, W> WindowedStream<K, T, F, W> {
     /// hundreds.uid("hundreds").discard();
     /// # env.build().unwrap();
     /// ```
-    pub fn trigger<Tr: Trigger<T>>(self, trigger: Tr) -> WindowedStream<K, T, F, W, On<Tr>> {
+    pub fn trigger<Tr: Trigger<S::Row>>(self, trigger: Tr) -> Windowed<S, W, On<Tr>> {
         self.with_firing(|_| On(trigger))
     }
 
     /// Lets windows forget rows when they fire, at their end. Windows with an evictor keep all of their rows until then.
-    pub fn evictor<E: Evictor<T>>(self, evictor: E) -> WindowedStream<K, T, F, W, Evicting<EventTime, E>> {
+    pub fn evictor<E: Evictor<S::Row>>(self, evictor: E) -> Windowed<S, W, Evicting<EventTime, E>> {
         self.with_firing(|_| Evicting(EventTime, evictor))
     }
 }
 
-impl<K, T, F, W, Tr> WindowedStream<K, T, F, W, On<Tr>> {
+impl<S: ToWindows, W, Tr> Windowed<S, W, On<Tr>> {
     /// Lets windows forget rows when they fire. Windows with an evictor keep all of their rows until then.
     ///
     /// ```
@@ -154,15 +164,15 @@ impl<K, T, F, W, Tr> WindowedStream<K, T, F, W, On<Tr>> {
     /// highest.uid("highest").discard();
     /// # env.build().unwrap();
     /// ```
-    pub fn evictor<E: Evictor<T>>(self, evictor: E) -> WindowedStream<K, T, F, W, Evicting<Tr, E>> {
+    pub fn evictor<E: Evictor<S::Row>>(self, evictor: E) -> Windowed<S, W, Evicting<Tr, E>> {
         self.with_firing(|On(trigger)| Evicting(trigger, evictor))
     }
 }
 
-impl<K, T, F, W, P, L> WindowedStream<K, T, F, W, P, L> {
-    fn with_firing<Q>(self, make: impl FnOnce(P) -> Q) -> WindowedStream<K, T, F, W, Q, L> {
-        WindowedStream {
-            stream: self.stream,
+impl<S, W, P, L> Windowed<S, W, P, L> {
+    fn with_firing<Q>(self, make: impl FnOnce(P) -> Q) -> Windowed<S, W, Q, L> {
+        Windowed {
+            input: self.input,
             windows: self.windows,
             firing: make(self.firing),
             allowed_lateness: self.allowed_lateness,
@@ -177,11 +187,11 @@ impl<K, T, F, W, P, L> WindowedStream<K, T, F, W, P, L> {
         self
     }
 
-    /// Keeps late records apart instead of dropping them: results then come with a second stream, of the late records. Name,
-    /// uid and parallelism belong to the results.
-    pub fn late_output(self) -> WindowedStream<K, T, F, W, P, KeepLate> {
-        WindowedStream {
-            stream: self.stream,
+    /// Keeps late records apart instead of dropping them: results then come with a second stream, of the late records (of a
+    /// join: with two, of the left and of the right ones). Name, uid and parallelism belong to the results.
+    pub fn late_output(self) -> Windowed<S, W, P, KeepLate> {
+        Windowed {
+            input: self.input,
             windows: self.windows,
             firing: self.firing,
             allowed_lateness: self.allowed_lateness,
@@ -196,7 +206,7 @@ where
     T: Data,
     F: Fn(&T) -> K + Clone + Send + Sync + 'static,
     W: WindowAssigner<T>,
-    L: LateRecords<T>,
+    L: LateRecords<DataStream<T>>,
 {
     /// Makes one result of the records of each key and window: of tumbling and sliding windows when the watermark reaches the
     /// window's end, else when the trigger says so. For sessions it must be a [`MergeAggregate`](crate::MergeAggregate).
@@ -305,7 +315,7 @@ where
         C: Contents<K, Input = T>,
         P: Firing<K, W, C>,
     {
-        let (stream, windows, firing) = (self.stream, self.windows, self.firing);
+        let (stream, windows, firing) = (self.input, self.windows, self.firing);
         let (select, lateness) = (stream.selector(), Lateness::new(self.allowed_lateness, L::ROWS));
         let make = move || firing.operator(select.clone(), windows.clone(), contents.clone(), lateness);
         let mut types = vec![type_name::<C::Output>().to_owned()];
@@ -329,7 +339,7 @@ where
     /// Cuts the records of each key into windows: [`Tumbling`](crate::Tumbling), [`Sliding`](crate::Sliding),
     /// [`Session`](crate::Session) or [`Global`].
     pub fn window<W: WindowAssigner<T>>(self, windows: W) -> WindowedStream<K, T, F, W> {
-        WindowedStream::new(self, windows)
+        Windowed::new(self, windows)
     }
 
     /// Windows of so many records of a key each. They need no event time; records of a window that does not become full are

@@ -5,8 +5,8 @@ mod plain;
 use plain::{Plain, Row, Told, noise, sales};
 use rivermark_runtime::operators::interval_join::{LEFT_LATE_PORT, RIGHT_LATE_PORT};
 use rivermark_runtime::operators::window::{
-    AtEnd, CoGrouped, Contents, Count, Firing, JoinedPairs, Lateness, MergingContents, On, Session, Side,
-    Sliding, WindowJoinOperator,
+    AtEnd, CoGrouped, Contents, Count, EventTime, Firing, JoinedPairs, Lateness, MergingContents, On,
+    Session, Side, Sliding, WindowJoinOperator,
 };
 use rivermark_runtime::operators::{Interval, IntervalJoinOperator, LateRows, Out, Tumbling, Window};
 use rivermark_testkit::{Event, Order, Subject, Verification, verify_operator};
@@ -53,7 +53,20 @@ where
     P: Firing<u64, W, C>,
     C: Contents<u64, Input = Side<Row, Right>>,
 {
-    let lateness = Lateness::new(ms(allowed_ms), LateRows::Drop);
+    join_with(
+        windows,
+        firing,
+        contents,
+        Lateness::new(ms(allowed_ms), LateRows::Drop),
+    )
+}
+
+fn join_with<W, P, C>(windows: W, firing: P, contents: C, lateness: Lateness) -> Verification
+where
+    W: Clone + Send + Sync + 'static,
+    P: Firing<u64, W, C>,
+    C: Contents<u64, Input = Side<Row, Right>>,
+{
     let subject = move || {
         let (windows, firing, contents) = (windows.clone(), firing.clone(), contents.clone());
         Subject::operator(move || {
@@ -64,7 +77,6 @@ where
     verify_operator(subject)
         .keyed_by(0, |row: &Row| row.0)
         .keyed_by(1, |row: &Right| row.1)
-        .input(two_inputs(events()))
 }
 
 fn pairs() -> JoinedPairs<Row, Right, (u64, i64, i64), impl Fn(&Row, &Right) -> (u64, i64, i64) + Clone> {
@@ -112,6 +124,43 @@ fn pairs_in_the_same_sliding_windows() {
         .expect_late(plain.late.len() as u64)
         .expect_state_rows(0)
         .verify();
+}
+
+/// A join that emits its late rows: these leave apart, by side.
+fn emits_late<P>(firing: P)
+where
+    P: Firing<u64, Tumbling, JoinedPairs<Row, Right, (u64, i64, i64), Join>>,
+{
+    let assign = |_: &Row, time: i64| {
+        let start = time.div_euclid(10) * 10;
+        vec![(start, start + 10)]
+    };
+    let fewer_keys = |event: Result<(Row, i64), i64>| event.map(|((key, n), time)| ((key % 2, n), time));
+    let events: Vec<_> = sales().into_iter().map(fewer_keys).collect();
+    let (_, plain) = Plain::new(0, assign).of(events.clone());
+    let (left, right): (Vec<Row>, Vec<Row>) = plain.late.iter().partition(|row| is_left(row.1));
+    assert!(!left.is_empty() && !right.is_empty(), "{left:?} {right:?}");
+    let expected = pairs_of(&plain.out);
+    assert!(!expected.is_empty());
+    let right: Vec<Right> = right.into_iter().map(|(key, n)| (n, key)).collect();
+    let join: Join = |left, right| (left.0, left.1, right.0);
+    let lateness = Lateness::new(ms(0), LateRows::Emit);
+    join_with(Tumbling::of(ms(10)), firing, JoinedPairs::new(join), lateness)
+        .input(two_inputs(events))
+        .expect(Order::Multiset, expected)
+        .expect_on(LEFT_LATE_PORT, Order::Multiset, left)
+        .expect_on(RIGHT_LATE_PORT, Order::Multiset, right)
+        .expect_late(0)
+        .expect_state_rows(0)
+        .verify();
+}
+
+type Join = fn(&Row, &Right) -> (u64, i64, i64);
+
+#[test]
+fn late_rows_of_both_sides_leave_by_ports_of_their_own() {
+    emits_late(AtEnd);
+    emits_late(On(EventTime));
 }
 
 type Group = (u64, i64, i64, Vec<i64>, Vec<i64>);

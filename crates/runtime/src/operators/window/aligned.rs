@@ -6,11 +6,12 @@
 //! fire again, for the row's key. A watermark at which nothing is due costs two comparisons.
 //! Non-goals: triggers, windows that merge (`triggered`).
 
-use super::{Contents, LATE_PORT, LateRows, Lateness, SizedWindows, Window, WindowCore};
+use super::inputs::WindowInput;
+use super::{Contents, LateRows, Lateness, SizedWindows, Window, WindowCore};
 use crate::cursor::RowCursor;
 use crate::operator::{Cx, Flow, OpenCx};
 use crate::operators::keyed::{Opened, Out, Timed, no_time, not_open};
-use rivermark_data::{Data, Key as KeyType, Typed};
+use rivermark_data::{Key as KeyType, Typed};
 use rivermark_state::{Key, WindowState};
 use rivermark_types::{Result, Timestamp};
 
@@ -121,12 +122,11 @@ impl<K: KeyType, W: SizedWindows, C: Contents<K>> WindowCore<K> for AlignedWindo
         Ok(())
     }
 
-    fn rows<I: Data>(
+    fn rows<I: WindowInput<Held = C::Input>>(
         &mut self,
         rows: &mut RowCursor<'_>,
         cx: &mut Cx<'_>,
-        select: &impl Fn(&I) -> K,
-        wrap: impl Fn(I) -> C::Input,
+        select: &impl Fn(&I::Row) -> K,
     ) -> Result<Flow> {
         let State {
             opened,
@@ -134,7 +134,7 @@ impl<K: KeyType, W: SizedWindows, C: Contents<K>> WindowCore<K> for AlignedWindo
             of_row,
         } = self.state.as_mut().ok_or_else(not_open)?;
         let (windows, contents, lateness) = (&self.windows, &self.contents, self.lateness);
-        let rows = rows.typed::<I>()?;
+        let rows = rows.typed::<I::Row>()?;
         opened.check(rows, select)?;
         let (watermark, room) = (cx.watermark(), cx.room());
         let mut out = Out::new(0, cx);
@@ -150,7 +150,7 @@ impl<K: KeyType, W: SizedWindows, C: Contents<K>> WindowCore<K> for AlignedWindo
                     of_row.push(window);
                 }
             });
-            let row = wrap(row);
+            let row = I::hold(row);
             let last = of_row.pop();
             for window in of_row.drain(..) {
                 let value = row.clone();
@@ -170,7 +170,11 @@ impl<K: KeyType, W: SizedWindows, C: Contents<K>> WindowCore<K> for AlignedWindo
                 }
                 // A row in a gap between windows is not late before it would be in any.
                 None if lateness.of(at) > watermark => {}
-                None if lateness.rows == LateRows::Emit => late.push(row, time),
+                None if lateness.rows == LateRows::Emit => {
+                    if let Some(row) = I::give_back(row) {
+                        late.push(row, time);
+                    }
+                }
                 None => dropped += 1,
             }
             late.len() < room && out.len() < room
@@ -178,7 +182,7 @@ impl<K: KeyType, W: SizedWindows, C: Contents<K>> WindowCore<K> for AlignedWindo
         result?;
         cx.count_late(dropped);
         cx.emit(0, out.into_rows());
-        cx.emit(LATE_PORT, late);
+        cx.emit(I::LATE_PORT, late);
         Ok(match rows.is_exhausted() {
             true => Flow::Done,
             false => Flow::More,

@@ -1,14 +1,79 @@
 //! Operators of windows: the rows of one input, or of two side by side.
 
-use super::Side;
+use super::{LATE_PORT, Side};
 use crate::cursor::RowCursor;
 use crate::operator::{Cx, Flow, OpenCx, Operator};
+use crate::operators::interval_join::{LEFT_LATE_PORT, RIGHT_LATE_PORT};
 use rivermark_data::{Data, Key as KeyType};
 use rivermark_types::{Failure, InputId, Result, Timestamp};
 use std::marker::PhantomData;
 
-/// The windows of an operator: takes rows of any input, turned into one type, and fires. Late rows go to
-/// [`LATE_PORT`](super::LATE_PORT).
+/// One of the inputs of windows: how its rows become what the windows hold, and where late ones go.
+pub trait WindowInput {
+    /// Its rows.
+    type Row: Data;
+    /// What the windows hold.
+    type Held: Data;
+    /// The output port of late rows.
+    const LATE_PORT: u8;
+    /// A row, to be held.
+    fn hold(row: Self::Row) -> Self::Held;
+    /// The row again; `None` if it is not of this input.
+    fn give_back(held: Self::Held) -> Option<Self::Row>;
+}
+
+/// The only input.
+pub struct Only<T>(PhantomData<T>);
+
+impl<T: Data> WindowInput for Only<T> {
+    type Row = T;
+    type Held = T;
+    const LATE_PORT: u8 = LATE_PORT;
+    fn hold(row: T) -> T {
+        row
+    }
+    fn give_back(held: T) -> Option<T> {
+        Some(held)
+    }
+}
+
+/// The left one of two.
+pub struct LeftOf<L, R>(PhantomData<(L, R)>);
+
+impl<L: Data, R: Data> WindowInput for LeftOf<L, R> {
+    type Row = L;
+    type Held = Side<L, R>;
+    const LATE_PORT: u8 = LEFT_LATE_PORT;
+    fn hold(row: L) -> Side<L, R> {
+        Side::Left(row)
+    }
+    fn give_back(held: Side<L, R>) -> Option<L> {
+        match held {
+            Side::Left(row) => Some(row),
+            Side::Right(_) => None,
+        }
+    }
+}
+
+/// The right one of two.
+pub struct RightOf<L, R>(PhantomData<(L, R)>);
+
+impl<L: Data, R: Data> WindowInput for RightOf<L, R> {
+    type Row = R;
+    type Held = Side<L, R>;
+    const LATE_PORT: u8 = RIGHT_LATE_PORT;
+    fn hold(row: R) -> Side<L, R> {
+        Side::Right(row)
+    }
+    fn give_back(held: Side<L, R>) -> Option<R> {
+        match held {
+            Side::Right(row) => Some(row),
+            Side::Left(_) => None,
+        }
+    }
+}
+
+/// The windows of an operator: takes rows of any input, turned into one type, and fires.
 pub trait WindowCore<K: KeyType>: 'static {
     /// What goes in.
     type Input: Data;
@@ -17,12 +82,11 @@ pub trait WindowCore<K: KeyType>: 'static {
     /// See [`Operator::open`].
     fn open(&mut self, cx: &mut OpenCx<'_>) -> Result<()>;
     /// See [`Operator::on_batch`].
-    fn rows<I: Data>(
+    fn rows<I: WindowInput<Held = Self::Input>>(
         &mut self,
         rows: &mut RowCursor<'_>,
         cx: &mut Cx<'_>,
-        select: &impl Fn(&I) -> K,
-        wrap: impl Fn(I) -> Self::Input,
+        select: &impl Fn(&I::Row) -> K,
     ) -> Result<Flow>;
     /// See [`Operator::on_watermark`].
     fn fire(&mut self, watermark: Timestamp, cx: &mut Cx<'_>) -> Result<Flow>;
@@ -56,7 +120,7 @@ where
         self.windows.open(cx)
     }
     fn on_batch(&mut self, _: InputId, rows: &mut RowCursor<'_>, cx: &mut Cx<'_>) -> Result<Flow> {
-        self.windows.rows(rows, cx, &self.select, |row| row)
+        self.windows.rows::<Only<W::Input>>(rows, cx, &self.select)
     }
     fn on_watermark(&mut self, watermark: Timestamp, cx: &mut Cx<'_>) -> Result<Flow> {
         self.windows.fire(watermark, cx)
@@ -97,8 +161,8 @@ where
     }
     fn on_batch(&mut self, input: InputId, rows: &mut RowCursor<'_>, cx: &mut Cx<'_>) -> Result<Flow> {
         match input {
-            InputId(0) => self.windows.rows(rows, cx, &self.left, Side::Left),
-            InputId(1) => self.windows.rows(rows, cx, &self.right, Side::Right),
+            InputId(0) => self.windows.rows::<LeftOf<L, R>>(rows, cx, &self.left),
+            InputId(1) => self.windows.rows::<RightOf<L, R>>(rows, cx, &self.right),
             other => Err(Failure::bug(format!(
                 "a window join has two inputs, rows came on {other}"
             ))),

@@ -5,9 +5,9 @@
 //! Windows that merge do so as the row comes; the row then belongs to what they have become.
 
 use super::assign::{Merge, WindowsOf};
+use super::inputs::WindowInput;
 use super::{
-    Contents, LATE_PORT, LateRows, Lateness, Trigger, TriggerCx, TriggerResult, Window, WindowAssigner,
-    WindowCore,
+    Contents, LateRows, Lateness, Trigger, TriggerCx, TriggerResult, Window, WindowAssigner, WindowCore,
 };
 use crate::cursor::RowCursor;
 use crate::operator::{Cx, Flow, OpenCx};
@@ -305,16 +305,15 @@ where
         Ok(())
     }
 
-    fn rows<I: Data>(
+    fn rows<I: WindowInput<Held = C::Input>>(
         &mut self,
         rows: &mut RowCursor<'_>,
         cx: &mut Cx<'_>,
-        select: &impl Fn(&I) -> K,
-        wrap: impl Fn(I) -> C::Input,
+        select: &impl Fn(&I::Row) -> K,
     ) -> Result<Flow> {
         let State { opened, keys, timers } = self.state.as_mut().ok_or_else(not_open)?;
         let rules = &self.rules;
-        let rows = rows.typed::<I>()?;
+        let rows = rows.typed::<I::Row>()?;
         opened.check(rows, select)?;
         let (watermark, room) = (cx.watermark(), cx.room());
         let mut out = Out::new(0, cx);
@@ -327,7 +326,7 @@ where
                 return false;
             }
             let at = time.unwrap_or(Timestamp::MIN);
-            let row = wrap(row);
+            let row = I::hold(row);
             rules.windows.assign(&row, at, &mut windows);
             let of_key = keys.update(key);
             let last = windows.pop();
@@ -349,7 +348,11 @@ where
             }
             let is_late = !is_taken && rules.lateness.of(at) <= watermark;
             match (rest.filter(|_| is_late), rules.lateness.rows) {
-                (Some(row), LateRows::Emit) => late.push(row, time),
+                (Some(row), LateRows::Emit) => {
+                    if let Some(row) = I::give_back(row) {
+                        late.push(row, time);
+                    }
+                }
                 (Some(_), LateRows::Drop) => dropped += 1,
                 (None, _) => {}
             }
@@ -358,7 +361,7 @@ where
         result?;
         cx.count_late(dropped);
         cx.emit(0, out.into_rows());
-        cx.emit(LATE_PORT, late);
+        cx.emit(I::LATE_PORT, late);
         Ok(match rows.is_exhausted() {
             true => Flow::Done,
             false => Flow::More,
