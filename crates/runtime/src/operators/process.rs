@@ -20,7 +20,8 @@ pub trait ProcessOp<I: Data, O: Data>: 'static {
     /// A row.
     fn row(&mut self, row: Timed<I>, out: &mut Out<O>) -> Result<()>;
     /// All rows have been: the sources have read everything there is, which only bounded ones ever do. What is emitted here
-    /// still comes into the job's last checkpoint.
+    /// still comes into the job's last checkpoint. After a restart the end comes again: what is to be emitted once is kept in a
+    /// list and taken out of it here.
     fn on_end(&mut self, _out: &mut Out<O>) -> Result<()> {
         Ok(())
     }

@@ -5,6 +5,7 @@ use super::plan::{Scenario, Shape, SourceKind, Topology};
 use super::rows::{Input, Output};
 use crate::Machine;
 use rivermark_data::Data;
+use rivermark_env::Env;
 use rivermark_files::{FileSink, FileSource};
 use rivermark_format::JsonLines;
 use rivermark_runtime::{Operator, Program};
@@ -31,8 +32,12 @@ fn input_dir(at: usize) -> String {
     format!("/in/{at}")
 }
 
-/// Puts the input of file sources on the disk, durably: in three files each, in the order of the rows.
+/// Puts the input of file sources on the disk, durably: in three files each, in the order of the rows. A part of the API may
+/// have files of its own.
 pub(crate) fn put_input(job: &Scenario, machine: &Machine) -> std::result::Result<(), String> {
+    if let Some(part) = &job.part {
+        part.put_files(job, machine)?;
+    }
     let SourceKind::Files(_) = job.source else {
         return Ok(());
     };
@@ -48,7 +53,7 @@ pub(crate) fn put_input(job: &Scenario, machine: &Machine) -> std::result::Resul
 }
 
 /// Builds the program of a scenario for one process.
-pub(crate) fn program(job: &Scenario, shape: &Shape, outside: &Outside) -> Result<Program> {
+pub(crate) fn program(job: &Scenario, shape: &Shape, outside: &Outside, world: &Env) -> Result<Program> {
     let env = StreamEnv::new();
     env.set_name("sim");
     env.set_mode(job.mode);
@@ -57,6 +62,7 @@ pub(crate) fn program(job: &Scenario, shape: &Shape, outside: &Outside) -> Resul
     }
     let builder = Builder {
         env: &env,
+        world,
         job,
         shape,
     };
@@ -92,6 +98,8 @@ pub(crate) fn program(job: &Scenario, shape: &Shape, outside: &Outside) -> Resul
 /// What a job is built from: the environment, what was drawn for the job, and what was drawn for this process.
 pub(crate) struct Builder<'a> {
     pub(crate) env: &'a StreamEnv,
+    /// The process's, for what users' closures do outside.
+    pub(crate) world: &'a Env,
     pub(crate) job: &'a Scenario,
     shape: &'a Shape,
 }
@@ -139,7 +147,8 @@ impl Builder<'_> {
             .set_parallelism(self.shape.parallelism[at])
     }
 
-    fn paced<S: rivermark_connector::Source<Row = Input>>(
+    /// The rows of a source node that has a pace like the source at this place.
+    pub(crate) fn paced<S: rivermark_connector::Source<Row = Input>>(
         &self,
         at: usize,
         node: SourceNode<S>,

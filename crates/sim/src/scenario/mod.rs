@@ -76,12 +76,14 @@ fn run_without_faults(seed: u64, scenario: &Arc<Scenario>) -> Result<Vec<Output>
     let machine = world.machine("disk");
     job::put_input(scenario, &machine)?;
     let book = Arc::new(Book::default());
+    // A job that ends and is started again needs what the run before kept.
+    let may_fail = scenario.part.as_ref().is_some_and(|part| part.may_fail());
     let plan = Plan {
         scenario: scenario.clone(),
         outside: Outside::default(),
         seams: Arc::new(SimSeams::new(book.clone(), world.draw("codecs"), None)),
         hurts: None,
-        store: None,
+        store: may_fail.then(|| StoreTrouble::none(&book)),
     };
     let outside = plan.outside.clone();
     let shapes = world.draw("shapes");

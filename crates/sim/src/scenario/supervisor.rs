@@ -218,11 +218,19 @@ impl Supervisor {
         match end {
             Some(Ok(JobEnd::Finished)) => Ok(true),
             Some(Ok(JobEnd::Stopped(_) | JobEnd::Cancelled(_))) => Ok(false),
-            Some(Err(failure)) if may_restart(&failure) => Ok(false),
+            Some(Err(failure)) if may_restart(&failure) || self.mend(&failure)? => Ok(false),
             Some(Err(failure)) => Err(format!("the job failed ({:?}): {failure}", failure.kind)),
             // Killed.
             None if status.is_some_and(|status| matches!(status, crate::ProcessStatus::Killed)) => Ok(false),
             None => Err(format!("the process ended by itself: {status:?}")),
+        }
+    }
+
+    /// Whether the failure is one that the user can put right, and it was.
+    fn mend(&self, failure: &Failure) -> Result<bool, String> {
+        match &self.plan.scenario.part {
+            Some(part) => part.mend(&self.plan.scenario, failure, &self.machine),
+            None => Ok(false),
         }
     }
 
@@ -282,7 +290,7 @@ async fn process(env: &Env, plan: Plan, shape: Shape, word: &RefCell<Word>) -> R
         }
         None => JobStorage::in_memory(),
     };
-    let mut program = program(&plan.scenario, &shape, &plan.outside)?;
+    let mut program = program(&plan.scenario, &shape, &plan.outside, env)?;
     if let Some(hurts) = &plan.hurts {
         hurts.wrap(&mut program);
     }

@@ -149,6 +149,15 @@ impl StoreTrouble {
         }
     }
 
+    /// A store without faults.
+    pub(crate) fn none(book: &Arc<Book>) -> StoreTrouble {
+        let odds = Odds { one_in: 1, left: 0 };
+        StoreTrouble {
+            inside: Arc::new(Mutex::new((odds, Draw::stream(0, "no trouble")))),
+            book: book.clone(),
+        }
+    }
+
     /// From now on the store is well.
     pub(crate) fn end(&self) {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner).0.left = 0;

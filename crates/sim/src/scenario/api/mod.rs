@@ -5,23 +5,27 @@
 //! through crashes, faults, other parallelisms and other batch sizes: `cargo xtask sim --part NAME` runs only that one.
 //! What a part draws belongs to the job and is the same for all its processes; what a process draws is in its shape.
 
+mod async_calls;
 mod bad_rows;
+mod broadcast;
 mod counted;
 mod idleness;
 mod joins;
+mod process;
 mod processing_timers;
 mod sessions;
 mod side_outputs;
 mod sliding;
 mod states;
 mod tumbling;
+mod undecodable;
 
 use super::job::Builder;
 use super::plan::Scenario;
 use super::rows::{Input, Output};
-use crate::Draw;
+use crate::{Draw, Machine};
 pub(crate) use bad_rows::BAD_ROW;
-use rivermark_stream::DataStream;
+use rivermark_stream::{DataStream, Failure};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -37,6 +41,22 @@ pub(crate) trait Part: fmt::Debug + Send + Sync {
     /// Whether the job reads the second source too.
     fn has_two_sources(&self) -> bool {
         false
+    }
+
+    /// Puts on the disk what the job reads besides its sources.
+    fn put_files(&self, _scenario: &Scenario, _machine: &Machine) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Whether the job may end with a failure that [`Part::mend`] knows.
+    fn may_fail(&self) -> bool {
+        false
+    }
+
+    /// The job has ended with a failure: puts right what the failure names, as a user would before starting it again. False
+    /// if the job must not fail like that.
+    fn mend(&self, _scenario: &Scenario, _failure: &Failure, _machine: &Machine) -> Result<bool, String> {
+        Ok(false)
     }
 }
 
@@ -55,6 +75,10 @@ pub(crate) const FAMILIES: &[(&str, DrawPart)] = &[
     ("processing-timers", processing_timers::draw),
     ("side-outputs", side_outputs::draw),
     ("bad-rows", bad_rows::draw),
+    ("async-calls", async_calls::draw),
+    ("process", process::draw),
+    ("broadcast", broadcast::draw),
+    ("undecodable", undecodable::draw),
 ];
 
 /// The names of all families.
