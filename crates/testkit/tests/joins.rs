@@ -59,6 +59,7 @@ where
         contents,
         Lateness::new(ms(allowed_ms), LateRows::Drop),
     )
+    .input(two_inputs(events()))
 }
 
 fn join_with<W, P, C>(windows: W, firing: P, contents: C, lateness: Lateness) -> Verification
