@@ -42,9 +42,10 @@ pub use rivermark_data::{DeadLetter, Text};
 pub use rivermark_protocol::graph::GuaranteeMode;
 pub use rivermark_runtime::metrics::{Counter, Gauge, Histogram, Meter};
 pub use rivermark_runtime::operators::window::{
-    AtEnd, ContinuousEventTime, Count, Delta, EventTime, EvictCount, EvictDelta, EvictTime, Evicting,
-    Evictor, Firing, Global, MergeAggregate, MergingFold, On, Purging, Session, Side, Sliding, Trigger,
-    TriggerCx, TriggerResult, WindowAssigner, WindowsOf,
+    AtEnd, ContinuousEventTime, ContinuousProcessingTime, Count, Delta, EventTime, EvictCount, EvictDelta,
+    EvictTime, Evicting, Evictor, Firing, Global, InProcessingTime, MergeAggregate, MergingFold, On,
+    ProcessingTime, Purging, Session, SessionProcessingTime, Side, Sliding, SlidingProcessingTime, Trigger,
+    TriggerCx, TriggerResult, TumblingProcessingTime, WindowAssigner, WindowsOf,
 };
 pub use rivermark_runtime::operators::{
     Aggregate, AsyncMode, AsyncRetry, BroadcastOp, Fold, KeyedBroadcastOp, KeyedOp, KeyedOp2, KeyedOpenCx,

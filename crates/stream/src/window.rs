@@ -5,8 +5,8 @@ use crate::keyed::KeyedStream;
 use crate::stream::{DataStream, boxed_operator};
 use rivermark_data::{Data, Key};
 use rivermark_runtime::operators::window::{
-    Aggregated, AtEnd, Contents, Count, EventTime, EvictCount, Evicting, Evictor, Firing, Gathered, Global,
-    LATE_PORT, Lateness, MergingFold, On, Purging, Reduced, Trigger, WindowAssigner,
+    Aggregated, AtEnd, Contents, Count, EvictCount, Evicting, Evictor, Firing, Gathered, Global, LATE_PORT,
+    Lateness, MergingFold, On, Purging, Reduced, Trigger, WindowAssigner,
 };
 use rivermark_runtime::operators::{Aggregate, Fold, LateRows, Out, Window};
 use rivermark_types::NodeId;
@@ -142,8 +142,8 @@ impl<S: ToWindows, W> Windowed<S, W> {
     }
 
     /// Lets windows forget rows when they fire, at their end. Windows with an evictor keep all of their rows until then.
-    pub fn evictor<E: Evictor<S::Row>>(self, evictor: E) -> Windowed<S, W, Evicting<EventTime, E>> {
-        self.with_firing(|_| Evicting(EventTime, evictor))
+    pub fn evictor<E: Evictor<S::Row>>(self, evictor: E) -> Windowed<S, W, Evicting<AtEnd, E>> {
+        self.with_firing(|_| Evicting(AtEnd, evictor))
     }
 }
 
@@ -337,7 +337,23 @@ where
     F: Fn(&T) -> K + Clone + Send + Sync + 'static,
 {
     /// Cuts the records of each key into windows: [`Tumbling`](crate::Tumbling), [`Sliding`](crate::Sliding),
-    /// [`Session`](crate::Session) or [`Global`].
+    /// [`Session`](crate::Session) or [`Global`]; or into windows of processing time
+    /// ([`InProcessingTime`](crate::InProcessingTime)), for which records need no time.
+    ///
+    /// ```
+    /// # use rivermark_stream::*;
+    /// # use std::time::Duration;
+    /// # let env = StreamEnv::new();
+    /// # let requests = env.from_collection(vec![(7u32, 20u64), (7, 22)]).uid("requests");
+    /// // How much came in each ten seconds of the machine's clock, told every second.
+    /// let load = requests
+    ///     .key_by(|request| request.0)
+    ///     .window(TumblingProcessingTime::of(Duration::from_secs(10)))
+    ///     .trigger(ContinuousProcessingTime::of(Duration::from_secs(1)))
+    ///     .fold(|sum: &mut u64, request| *sum += request.1, |host, window, sum| (*host, window.start, sum));
+    /// load.uid("load").discard();
+    /// # env.build().unwrap();
+    /// ```
     pub fn window<W: WindowAssigner<T>>(self, windows: W) -> WindowedStream<K, T, F, W> {
         Windowed::new(self, windows)
     }

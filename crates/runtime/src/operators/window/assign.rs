@@ -13,6 +13,8 @@ pub trait WindowAssigner<T>: Clone + Send + Sync + 'static {
     const MERGES: bool = false;
     /// Whether rows must have an event time.
     const NEEDS_TIME: bool = true;
+    /// Whether windows are spans of processing time: `time` is then when the row came, and they are over when that time is.
+    const PROCESSING_TIME: bool = false;
     /// Adds the row's windows to `windows`, which is empty.
     fn assign(&self, row: &T, time: Timestamp, windows: &mut Vec<Window>);
 }

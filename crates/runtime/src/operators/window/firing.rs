@@ -2,8 +2,8 @@
 
 use super::assign::WindowsOf;
 use super::{
-    AlignedWindows, Contents, EventTime, Evicted, Evictor, Global, Lateness, Session, Sliding, Trigger,
-    TriggeredWindows, Tumbling, WindowCore, WindowsOperator,
+    AlignedWindows, Contents, Evicted, Evictor, Global, InProcessingTime, Lateness, Session, Sliding,
+    Trigger, TriggeredWindows, Tumbling, WindowCore, WindowsOperator,
 };
 use crate::operator::Operator;
 use rivermark_data::Key as KeyType;
@@ -32,7 +32,8 @@ pub trait Firing<K: KeyType, W, C: Contents<K>>: Clone + Send + Sync + 'static {
     }
 }
 
-/// At the window's end, and again for each late row that is allowed; nothing is forgotten before.
+/// At the window's end, and again for each late row that is allowed; nothing is forgotten before. It is a trigger too, for
+/// windows of either time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AtEnd;
 
@@ -74,16 +75,26 @@ impl<K: KeyType, C: Contents<K>, G> Firing<K, Session<G>, C> for AtEnd
 where
     Session<G>: WindowsOf<K, C>,
 {
-    type Windows = TriggeredWindows<K, Session<G>, EventTime, C>;
+    type Windows = TriggeredWindows<K, Session<G>, AtEnd, C>;
     fn windows(&self, windows: Session<G>, contents: C, lateness: Lateness) -> Self::Windows {
-        TriggeredWindows::new(windows, EventTime, contents, lateness)
+        TriggeredWindows::new(windows, AtEnd, contents, lateness)
     }
 }
 
 impl<K: KeyType, C: Contents<K>> Firing<K, Global, C> for AtEnd {
-    type Windows = TriggeredWindows<K, Global, EventTime, C>;
+    type Windows = TriggeredWindows<K, Global, AtEnd, C>;
     fn windows(&self, windows: Global, contents: C, lateness: Lateness) -> Self::Windows {
-        TriggeredWindows::new(windows, EventTime, contents, lateness)
+        TriggeredWindows::new(windows, AtEnd, contents, lateness)
+    }
+}
+
+impl<K: KeyType, C: Contents<K>, W> Firing<K, InProcessingTime<W>, C> for AtEnd
+where
+    InProcessingTime<W>: WindowsOf<K, C>,
+{
+    type Windows = TriggeredWindows<K, InProcessingTime<W>, AtEnd, C>;
+    fn windows(&self, windows: InProcessingTime<W>, contents: C, lateness: Lateness) -> Self::Windows {
+        TriggeredWindows::new(windows, AtEnd, contents, lateness)
     }
 }
 

@@ -90,6 +90,14 @@ pub trait WindowCore<K: KeyType>: 'static {
     ) -> Result<Flow>;
     /// See [`Operator::on_watermark`].
     fn fire(&mut self, watermark: Timestamp, cx: &mut Cx<'_>) -> Result<Flow>;
+    /// See [`Operator::wake_at`].
+    fn wake_at(&self) -> Option<Timestamp> {
+        None
+    }
+    /// See [`Operator::on_wake`].
+    fn wake(&mut self, _cx: &mut Cx<'_>) -> Result<Flow> {
+        Ok(Flow::Done)
+    }
 }
 
 /// Windows of a keyed stream.
@@ -124,6 +132,12 @@ where
     }
     fn on_watermark(&mut self, watermark: Timestamp, cx: &mut Cx<'_>) -> Result<Flow> {
         self.windows.fire(watermark, cx)
+    }
+    fn wake_at(&self) -> Option<Timestamp> {
+        self.windows.wake_at()
+    }
+    fn on_wake(&mut self, cx: &mut Cx<'_>) -> Result<Flow> {
+        self.windows.wake(cx)
     }
 }
 
@@ -170,5 +184,11 @@ where
     }
     fn on_watermark(&mut self, watermark: Timestamp, cx: &mut Cx<'_>) -> Result<Flow> {
         self.windows.fire(watermark, cx)
+    }
+    fn wake_at(&self) -> Option<Timestamp> {
+        self.windows.wake_at()
+    }
+    fn on_wake(&mut self, cx: &mut Cx<'_>) -> Result<Flow> {
+        self.windows.wake(cx)
     }
 }

@@ -5,16 +5,18 @@
 //! forgets; together they are its [`firing`]). Two cores keep the state: [`aligned`] (windows of one size that fire at their end: a table a window) and
 //! [`triggered`] (all else: a row a key). [`inputs`] makes operators of them, with one input or two. [`tumbling`] is the
 //! most frequent case by itself, for speed.
-//! Non-goals: processing time.
+//! Windows of event time are the rule; [`processing`] has those of the machine's clock, and [`clocked`] triggers that go by it.
 
 pub mod aggregate;
 pub mod aligned;
 pub mod assign;
+pub mod clocked;
 pub mod contents;
 pub mod evict;
 pub mod firing;
 pub mod inputs;
 pub mod join;
+pub mod processing;
 pub mod trigger;
 pub mod triggered;
 pub mod tumbling;
@@ -24,11 +26,15 @@ pub use aligned::AlignedWindows;
 pub use assign::{
     DynamicGap, FixedGap, Global, Session, SessionGap, SizedWindows, Sliding, WindowAssigner, WindowsOf,
 };
+pub use clocked::{ContinuousProcessingTime, ProcessingTime};
 pub use contents::{Aggregated, Contents, Gathered, MergingContents, Reduced};
 pub use evict::{EvictCount, EvictDelta, EvictTime, Evicted, Evictor};
 pub use firing::{AtEnd, Evicting, Firing, On};
 pub use inputs::{WindowCore, WindowJoinOperator, WindowsOperator};
 pub use join::{CoGrouped, JoinedPairs, Side, Sides};
+pub use processing::{
+    InProcessingTime, SessionProcessingTime, SlidingProcessingTime, TumblingProcessingTime,
+};
 pub use trigger::{ContinuousEventTime, Count, Delta, EventTime, Purging, Trigger, TriggerCx, TriggerResult};
 pub use triggered::TriggeredWindows;
 pub use tumbling::{Tumbling, WindowOperator};
@@ -40,7 +46,7 @@ use std::time::Duration;
 /// The output port of late rows.
 pub const LATE_PORT: u8 = 1;
 
-/// A span of event time.
+/// A span of time: of event time, if nothing else is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Window {
     /// The first time inside.

@@ -1,6 +1,7 @@
-//! When a window fires: on rows, and at times of the watermark.
+//! When a window fires: on rows, and at times of the watermark or of the machine's clock ([`super::clocked`] has triggers of
+//! the latter).
 
-use super::Window;
+use super::{AtEnd, Window};
 use rivermark_data::Data;
 use rivermark_types::Timestamp;
 use std::time::Duration;
@@ -29,11 +30,15 @@ impl TriggerResult {
     }
 }
 
-/// What a trigger sees of one window: the watermark, and timers of its own.
+/// What a trigger sees of one window: the times, and timers of its own.
 #[derive(Debug)]
 pub struct TriggerCx<'a> {
     pub(super) watermark: Timestamp,
+    pub(super) processing_time: Timestamp,
     pub(super) timers: &'a mut Vec<Timestamp>,
+    pub(super) processing_timers: &'a mut Vec<Timestamp>,
+    /// Whether the window is one of processing time.
+    pub(super) in_processing: bool,
 }
 
 impl TriggerCx<'_> {
@@ -44,13 +49,43 @@ impl TriggerCx<'_> {
     /// Asks for a call of `on_event_time` when the watermark reaches a time; twice is once. One at or below the watermark
     /// comes with the next watermark.
     pub fn register_event_time(&mut self, time: Timestamp) {
-        if !self.timers.contains(&time) {
-            self.timers.push(time);
-        }
+        register(self.timers, time);
     }
     /// Takes that back.
     pub fn delete_event_time(&mut self, time: Timestamp) {
         self.timers.retain(|other| *other != time);
+    }
+    /// The processing time, as [`Out::processing_time`](crate::operators::Out::processing_time) tells it.
+    pub fn processing_time(&self) -> Timestamp {
+        self.processing_time
+    }
+    /// Asks for a call of `on_processing_time` when the machine's clock reaches a time; twice is once.
+    pub fn register_processing_time(&mut self, time: Timestamp) {
+        register(self.processing_timers, time);
+    }
+    /// Takes that back.
+    pub fn delete_processing_time(&mut self, time: Timestamp) {
+        self.processing_timers.retain(|other| *other != time);
+    }
+    /// Asks for the call at which a window is over: [`Window::last`] in event time, the window's end in processing time. False
+    /// if that is past.
+    pub(super) fn register_end(&mut self, window: Window) -> bool {
+        match self.in_processing {
+            true => self.register_processing_time(window.end),
+            false if window.last() <= self.watermark => return false,
+            false => self.register_event_time(window.last()),
+        }
+        true
+    }
+    /// Whether this is the end of a window of processing time.
+    pub(super) fn ends_at(&self, window: Window, time: Timestamp) -> bool {
+        self.in_processing && time == window.end
+    }
+}
+
+fn register(timers: &mut Vec<Timestamp>, time: Timestamp) {
+    if !timers.contains(&time) {
+        timers.push(time);
     }
 }
 
@@ -93,6 +128,17 @@ pub trait Trigger<T>: Clone + Send + Sync + 'static {
 
     /// The watermark has reached a time that this window asked for.
     fn on_event_time(
+        &self,
+        _time: Timestamp,
+        _window: Window,
+        _state: &mut Option<Self::State>,
+        _cx: &mut TriggerCx<'_>,
+    ) -> TriggerResult {
+        TriggerResult::Continue
+    }
+
+    /// The machine's clock has reached a time that this window asked for.
+    fn on_processing_time(
         &self,
         _time: Timestamp,
         _window: Window,
@@ -148,6 +194,46 @@ impl<T> Trigger<T> for EventTime {
         if window.last() > cx.watermark() {
             cx.register_event_time(window.last());
         }
+        None
+    }
+}
+
+/// As [`EventTime`] or [`ProcessingTime`](super::ProcessingTime), whichever the windows are of.
+impl<T> Trigger<T> for AtEnd {
+    type State = ();
+    fn on_row(
+        &self,
+        _: &T,
+        _: Option<Timestamp>,
+        window: Window,
+        _: &mut Option<()>,
+        cx: &mut TriggerCx<'_>,
+    ) -> TriggerResult {
+        match cx.register_end(window) {
+            true => TriggerResult::Continue,
+            false => TriggerResult::Fire,
+        }
+    }
+    fn on_event_time(
+        &self,
+        _: Timestamp,
+        _: Window,
+        _: &mut Option<()>,
+        _: &mut TriggerCx<'_>,
+    ) -> TriggerResult {
+        TriggerResult::Fire
+    }
+    fn on_processing_time(
+        &self,
+        _: Timestamp,
+        _: Window,
+        _: &mut Option<()>,
+        _: &mut TriggerCx<'_>,
+    ) -> TriggerResult {
+        TriggerResult::Fire
+    }
+    fn on_merge(&self, window: Window, _: Vec<()>, cx: &mut TriggerCx<'_>) -> Option<()> {
+        cx.register_end(window);
         None
     }
 }
@@ -294,6 +380,15 @@ impl<T, Tr: Trigger<T>> Trigger<T> for Purging<Tr> {
         cx: &mut TriggerCx<'_>,
     ) -> TriggerResult {
         Self::purge(self.0.on_event_time(time, window, state, cx))
+    }
+    fn on_processing_time(
+        &self,
+        time: Timestamp,
+        window: Window,
+        state: &mut Option<Tr::State>,
+        cx: &mut TriggerCx<'_>,
+    ) -> TriggerResult {
+        Self::purge(self.0.on_processing_time(time, window, state, cx))
     }
     fn on_merge(&self, window: Window, states: Vec<Tr::State>, cx: &mut TriggerCx<'_>) -> Option<Tr::State> {
         self.0.on_merge(window, states, cx)

@@ -65,7 +65,12 @@ impl Part for Join {
         let joined = match *self {
             Join::Windows { size_ms, slide_ms } => {
                 let windows = Sliding::of(ms(size_ms), ms(slide_ms));
-                left.join(right).window(windows).apply(pair)
+                let (joined, (late_left, late_right)) =
+                    left.join(right).window(windows).late_output().apply(pair);
+                // None of the rows is late: these would be too many.
+                let late = late_left.union(late_right).map(|row: Input| pair(&row, &row));
+                let joined = joined.uid("join").set_parallelism(builder.parallelism(3));
+                return joined.union(late);
             }
             Join::Groups { gap_ms } => left.co_group(right).window(Session::gap(ms(gap_ms))).apply(
                 |key: &u32, window: Window, left: &[Input], right: &[Input], out: &mut Out<Output>| {

@@ -13,6 +13,7 @@ mod idleness;
 mod joins;
 mod process;
 mod processing_timers;
+mod processing_windows;
 mod sessions;
 mod side_outputs;
 mod sliding;
@@ -73,6 +74,7 @@ pub(crate) const FAMILIES: &[(&str, DrawPart)] = &[
     ("states", states::draw),
     ("idleness", idleness::draw),
     ("processing-timers", processing_timers::draw),
+    ("processing-windows", processing_windows::draw),
     ("side-outputs", side_outputs::draw),
     ("bad-rows", bad_rows::draw),
     ("async-calls", async_calls::draw),
