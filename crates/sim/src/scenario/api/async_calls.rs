@@ -13,7 +13,6 @@ use rivermark_stream::{
     Window,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -43,13 +42,14 @@ pub(super) fn draw(draw: &mut Draw) -> Box<dyn Part> {
 
 /// Numbers its rows, in place of their ids: above, which attempt's subtask it is; below, the how manieth row of it.
 struct Number {
-    taken: Arc<AtomicU64>,
+    world: Env,
     next: u64,
 }
 
 impl ProcessOp<Input, Input> for Number {
     fn open(&mut self, _: &mut ProcessOpenCx<'_>) -> Result<()> {
-        self.next = self.taken.fetch_add(1, Ordering::Relaxed) << 32;
+        // Not counted: rows of processes before are still under way after a restore.
+        self.next = self.world.random_u64() << 32;
         Ok(())
     }
     fn row(&mut self, row: Timed<Input>, out: &mut Out<Input>) -> Result<()> {
@@ -143,9 +143,9 @@ impl Doubled {
 impl Part for Doubled {
     fn build(&self, builder: &Builder<'_>) -> DataStream<Output> {
         let (world, odds) = (builder.world.clone(), self.odds(builder.job));
-        let (places, is_asked, taken) = (builder.parallelism(2), self.is_ordered, Arc::default());
+        let (places, is_asked, numbering) = (builder.parallelism(2), self.is_ordered, world.clone());
         let number = move || Number {
-            taken: Arc::clone(&taken),
+            world: numbering.clone(),
             next: 0,
         };
         let mode = match self.is_ordered {
