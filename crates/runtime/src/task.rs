@@ -69,7 +69,8 @@ pub struct Task {
     snapshots: SnapshotHandle,
     counters: Arc<SubtaskCounters>,
     pace: Pace,
-    /// Set by a final barrier: a source emits nothing after it.
+    /// Set by a final barrier: nothing is emitted after it, by a source or by an operator that is called without input, since
+    /// nobody commits it any more. What is due then is due again after a restore.
     stopped_by: Option<CheckpointId>,
     last_flush: Millis,
     stopwatch: Stopwatch,
@@ -259,7 +260,8 @@ impl Task {
         match input {
             Advance::Stuck(_) if woke && self.wake() => Ok(Advance::Progress),
             Advance::Stuck(until) => {
-                let wake_at = self.chain.wake_at().map(|time| self.env.deadline_of(time));
+                let wake_at = self.chain.wake_at().filter(|_| self.stopped_by.is_none());
+                let wake_at = wake_at.map(|time| self.env.deadline_of(time));
                 Ok(Advance::Stuck([until, wake_at].into_iter().flatten().min()))
             }
             input => Ok(input),
@@ -268,7 +270,7 @@ impl Task {
 
     /// Whether an operator is to be called without input; its turn is next.
     fn wake(&mut self) -> bool {
-        self.woke = self.chain.wake();
+        self.woke = self.stopped_by.is_none() && self.chain.wake();
         self.woke
     }
 
@@ -293,9 +295,6 @@ impl Task {
     fn poll_source(&mut self) -> Result<Advance> {
         match self.orders.pop_front() {
             Some(TaskCommand::Trigger(barrier)) => {
-                if barrier.kind == SnapshotKind::Final {
-                    self.stopped_by = Some(barrier.checkpoint);
-                }
                 self.start_cut(barrier)?;
                 return Ok(Advance::Progress);
             }
@@ -329,6 +328,9 @@ impl Task {
 
     /// The barrier enters the chain. An image still under way is finished first: tables have one epoch at a time.
     fn start_cut(&mut self, barrier: Barrier) -> Result<()> {
+        if barrier.kind == SnapshotKind::Final {
+            self.stopped_by = Some(barrier.checkpoint);
+        }
         let started = self.env.cost_ns();
         while self.walk(usize::MAX)? {}
         self.cutting = Some(barrier);
