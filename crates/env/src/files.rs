@@ -1,6 +1,7 @@
 //! The file seam: what Rivermark asks of a file system, and what survives a loss of power.
 
 use crate::platform::BoxFuture;
+use bytes::Bytes;
 use std::io;
 use std::path::Path;
 
@@ -59,8 +60,13 @@ pub trait FileReader: Send {
 
 /// An open file to append to. Dropping it closes it without a sync.
 pub trait FileWriter: Send {
+    /// Appends all parts in their order, in one go: one wait, however many they are. After an error any beginning of them may
+    /// be there.
+    fn write_parts(&mut self, parts: Vec<Bytes>) -> BoxFuture<'_, io::Result<()>>;
     /// Appends all bytes.
-    fn write(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, io::Result<()>>;
+    fn write(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, io::Result<()>> {
+        self.write_parts(vec![bytes.into()])
+    }
     /// Makes all bytes written so far durable.
     fn sync(&mut self) -> BoxFuture<'_, io::Result<()>>;
 }

@@ -371,8 +371,9 @@ impl Task {
         if self.walking.is_none() {
             return Ok(false);
         }
+        // Rows that are saved before they change do not ask for room: here they pay for it.
+        let mut walked = self.snapshots.help();
         let started = self.env.cost_ns();
-        let mut walked = false;
         for _ in 0..MOST_SLICES {
             if !self.walk(self.pace.walk_rows)? {
                 break;

@@ -139,10 +139,10 @@ struct FailingWriter {
 }
 
 impl FileWriter for FailingWriter {
-    fn write(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, io::Result<()>> {
+    fn write_parts(&mut self, parts: Vec<Bytes>) -> BoxFuture<'_, io::Result<()>> {
         self.files
             .note(|script| script.unsynced.extend([self.path.clone()]));
-        Box::pin(self.files.pass("write", self.writer.write(bytes)))
+        Box::pin(self.files.pass("write", self.writer.write_parts(parts)))
     }
     fn sync(&mut self) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async move {

@@ -3,6 +3,7 @@
 
 use crate::files::{DirEntry, FileMeta, FileReader, FileWriter, Files};
 use crate::platform::BoxFuture;
+use bytes::Bytes;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::FileExt;
@@ -201,8 +202,10 @@ impl FileReader for OpenFile {
 }
 
 impl FileWriter for OpenFile {
-    fn write(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, io::Result<()>> {
-        Box::pin(self.call("write", move |mut file| file.write_all(&bytes)))
+    fn write_parts(&mut self, parts: Vec<Bytes>) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(self.call("write", move |mut file| {
+            parts.iter().try_for_each(|part| file.write_all(part))
+        }))
     }
 
     fn sync(&mut self) -> BoxFuture<'_, io::Result<()>> {

@@ -14,6 +14,7 @@ pub use faults::{Fault, FileCall, FileOp};
 pub use machine::Machine;
 
 use crate::executor::{Shared, YieldOnce};
+use bytes::Bytes;
 use disk::{Disk, Inode};
 use rivermark_env::{BoxFuture, DirEntry, FileMeta, FileReader, FileWriter, Files};
 use std::io::{self, ErrorKind};
@@ -309,8 +310,13 @@ impl FileReader for OpenFile {
 }
 
 impl FileWriter for OpenFile {
-    fn write(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, io::Result<()>> {
-        Box::pin(async move { self.write_all(&bytes).await })
+    fn write_parts(&mut self, parts: Vec<Bytes>) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async move {
+            for part in parts {
+                self.write_all(&part).await?;
+            }
+            Ok(())
+        })
     }
 
     fn sync(&mut self) -> BoxFuture<'_, io::Result<()>> {

@@ -30,6 +30,9 @@ const ITEM: &str = "item";
 /// How many made-up values a traced type must get right.
 const TRIALS: u32 = 64;
 
+/// So many values tell how long texts are.
+const SAMPLE_ROWS: usize = 16;
+
 /// Writes and reads columns of `T`.
 pub(super) struct ColumnCodec<T> {
     values: PhantomData<fn() -> T>,
@@ -240,7 +243,12 @@ fn to_columns<'a, R, T: Data>(
     value_of: fn(&'a R) -> &'a T,
 ) -> Option<ArrayRef> {
     let mut columns = Builder::new(field, rows.len())?;
-    for row in rows {
+    let (first, others) = rows.split_at(rows.len().min(SAMPLE_ROWS));
+    for row in first {
+        columns.push(value_of(row)).ok()?;
+    }
+    columns.reserve_like(first.len(), others.len());
+    for row in others {
         columns.push(value_of(row)).ok()?;
     }
     columns.finish(rows.len()).ok()

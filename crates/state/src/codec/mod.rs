@@ -1,14 +1,15 @@
 //! Rows to Arrow pages and back: the snapshot format's inside.
 //!
-//! A page is an Arrow IPC stream with the columns `key_group` (u32), `namespace` (i64), `key` and `value`; it carries
-//! its schema and can be read alone, by any Arrow tool. Layout: `column` turns values into an array (traced from the
-//! type, or opaque), `columns` does so directly for flat types, `sorted` brings rows into the order of their key groups, `page` turns arrays into bytes and guards the way back, `sample` makes up values to try a type on;
+//! A page is an Arrow IPC stream with the columns `key_group` (u32), `namespace` (i64; left out where all are 0), `key` and
+//! `value`; it carries its schema and can be read alone, by any Arrow tool. Layout: `column` turns values into an array (traced from the
+//! type, or opaque), `columns` does so directly for flat types, `sorted` brings rows into the order of their key groups, `page` and `message` turn arrays into bytes, and `page` guards the way back, `sample` makes up values to try a type on;
 //! [`batch_rows`] writes records in flight; here, rows are sorted and cut into pages. Non-goals: where pages are kept, and
 //! what protects their bytes (`object`).
 
 mod batch;
 mod column;
 mod columns;
+mod message;
 mod page;
 mod sample;
 mod sorted;
@@ -34,7 +35,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// About how large a page should be.
-const PAGE_BYTES: usize = 256 * 1024;
+const PAGE_BYTES: usize = 64 * 1024;
 /// The most pages one call to `encode` makes.
 const MAX_PAGES: usize = 16;
 
@@ -82,7 +83,10 @@ impl<K: Key, V: Data> RowCodec<K, V> {
         let mut rows = Vec::new();
         for batch in page::read(bytes)? {
             let groups = primitive::<UInt32Type>(&batch, GROUP)?;
-            let namespaces = primitive::<Int64Type>(&batch, NAMESPACE)?;
+            let namespaces = match batch.schema_ref().fields().find(NAMESPACE) {
+                Some(_) => primitive::<Int64Type>(&batch, NAMESPACE)?.values().to_vec(),
+                None => vec![0; batch.num_rows()],
+            };
             let (field, array) = column(&batch, KEY)?;
             let keys = self.keys.decode(field, array)?;
             let (field, array) = column(&batch, VALUE)?;
@@ -98,12 +102,12 @@ impl<K: Key, V: Data> RowCodec<K, V> {
             {
                 return Err(StateError::Page(format!("there is no key group {group}")));
             }
-            let places = groups.values().iter().zip(namespaces.values());
+            let places = groups.values().iter().zip(namespaces);
             rows.extend(
                 places
                     .zip(keys)
                     .zip(values)
-                    .map(|(((&group, &namespace), key), value)| ImageRow {
+                    .map(|(((&group, namespace), key), value)| ImageRow {
                         group: KeyGroup(group),
                         namespace,
                         key,
@@ -119,12 +123,15 @@ impl<K: Key, V: Data> RowCodec<K, V> {
         let rows = sorted.rows(range.clone());
         let groups = sorted.groups(range.clone());
         let (first, last) = (groups.first().copied(), groups.last().copied());
-        let bytes = page::write(vec![
-            plain::<UInt32Type>(GROUP, groups),
-            plain::<Int64Type>(NAMESPACE, sorted.namespaces(range)),
-            self.keys.encode(KEY, rows, |row| &row.0)?,
-            self.values.encode(VALUE, rows, |row| &row.1)?,
-        ]);
+        let mut columns = vec![plain::<UInt32Type>(GROUP, groups)];
+        columns.extend(
+            sorted
+                .namespaces(range)
+                .map(|all| plain::<Int64Type>(NAMESPACE, all)),
+        );
+        columns.push(self.keys.encode(KEY, rows, |row| &row.0)?);
+        columns.push(self.values.encode(VALUE, rows, |row| &row.1)?);
+        let bytes = page::write(columns);
         Ok(EncodedPage {
             first_group: KeyGroup(first.unwrap_or(0)),
             last_group: KeyGroup(last.unwrap_or(0)),

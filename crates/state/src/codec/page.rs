@@ -3,6 +3,7 @@
 //! The Arrow reader trusts lengths and offsets that a stream names, and allocates without bound when they lead outside of
 //! it, so [`read`] checks them first. Non-goals: what the columns mean.
 
+use super::message;
 use crate::StateError;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_ipc::reader::StreamReader;
@@ -12,13 +13,23 @@ use arrow_schema::{ArrowError, FieldRef, Schema};
 use std::io::Cursor;
 use std::sync::Arc;
 
+/// About what a stream needs besides its columns.
+const HEADS: usize = 4096;
+
 /// Writes the columns as one record batch.
 pub(super) fn write(columns: Vec<(FieldRef, ArrayRef)>) -> Result<Vec<u8>, ArrowError> {
     let (fields, arrays): (Vec<FieldRef>, Vec<ArrayRef>) = columns.into_iter().unzip();
     let schema = Arc::new(Schema::new(fields));
     let batch = RecordBatch::try_new(schema.clone(), arrays)?;
-    let mut writer = StreamWriter::try_new(Vec::new(), &schema)?;
-    writer.write(&batch)?;
+    let room: usize = batch
+        .columns()
+        .iter()
+        .map(|array| array.get_buffer_memory_size())
+        .sum();
+    let mut writer = StreamWriter::try_new(Vec::with_capacity(room + room / 8 + HEADS), &schema)?;
+    if !message::append(&batch, writer.get_mut()) {
+        writer.write(&batch)?;
+    }
     writer.into_inner()
 }
 

@@ -95,12 +95,9 @@ impl<'a, K: Key, V> Sorted<'a, K, V> {
         groups
     }
 
-    /// The namespace of each row of a range.
-    pub(super) fn namespaces(&self, range: Range<usize>) -> Vec<i64> {
-        match &self.namespaces {
-            Some(namespaces) => namespaces[range].to_vec(),
-            None => vec![0; range.len()],
-        }
+    /// The namespace of each row of a range; `None` if all are 0.
+    pub(super) fn namespaces(&self, range: Range<usize>) -> Option<Vec<i64>> {
+        Some(self.namespaces.as_ref()?[range].to_vec())
     }
 }
 

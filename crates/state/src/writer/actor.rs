@@ -1,40 +1,36 @@
-//! The loop of the writer: takes messages, encodes, keeps the time, and has at most one call to the store under way.
+//! The loop of the writer: takes messages, packs pages into objects, keeps the time, and has calls to the store made.
 //!
-//! Objects are stored in order, one at a time, and a report waits in the same queue, so it is sent when all before it is
-//! stored. Deletions have a queue of their own and never delay an object. A call that runs when its checkpoint is aborted
-//! runs to its end (a dropped write may still happen); its key is deleted after it.
+//! A report waits in the queue of what is to be stored, so it is sent when all objects of its checkpoint before it are
+//! there. Deletions have a queue of their own and never delay an object.
 
-use super::part::{PageBody, Part, Plan, Rows, entry_of};
-use super::scratch::{Scratch, read_page};
+use super::calls::{Called, Calls, Deletion, Outcome, Retry, Spilled, StoreId};
+use super::encoding::{Encoded, Encoding, Job};
+use super::part::{Part, Plan, Rows};
+use super::scratch::Scratch;
 use super::{Message, PartReport, Room, SubtaskSnapshot, WriterConfig};
-use bytes::Bytes;
 use rivermark_env::{BoxFuture, Env};
-use rivermark_storage::{Blob, BlobKey, StorageError, StorageErrorKind};
+use rivermark_storage::{Blob, BlobKey};
 use rivermark_types::{CheckpointId, Millis};
-use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// The first wait before a call is repeated; it doubles up to [`LAST_WAIT`].
-const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LAST_WAIT: Duration = Duration::from_secs(10);
 /// How often a deletion is tried before the keys are reported.
 const DELETE_TRIES: u32 = 6;
 
 pub(super) struct Actor {
     env: Env,
-    blob: Arc<dyn Blob>,
     config: WriterConfig,
     reports: mpsc::UnboundedSender<PartReport>,
     inbox: mpsc::UnboundedReceiver<Message>,
     room: Arc<Room>,
+    encoding: Arc<Encoding>,
     parts: BTreeMap<CheckpointId, Part>,
     scratch: BTreeMap<CheckpointId, Scratch>,
     steps: VecDeque<Step>,
+    next_store: u64,
     deletions: VecDeque<Deletion>,
-    call: Option<BoxFuture<'static, Called>>,
+    calls: Calls,
 }
 
 /// What is to be done for a checkpoint, in order.
@@ -45,41 +41,11 @@ struct Step {
 
 enum Work {
     Store {
+        id: StoreId,
         plan: Arc<Plan>,
-        scratch: Option<PathBuf>,
         retry: Retry,
     },
     Report(Vec<SubtaskSnapshot>),
-}
-
-struct Deletion {
-    keys: Vec<BlobKey>,
-    retry: Retry,
-}
-
-/// When a call may be made (again).
-#[derive(Clone, Copy)]
-struct Retry {
-    tries: u32,
-    not_before: Millis,
-}
-
-/// How a call to the store ended.
-enum Called {
-    Stored {
-        checkpoint: CheckpointId,
-        outcome: Outcome,
-    },
-    Deleted {
-        deletion: Deletion,
-        outcome: Outcome,
-    },
-}
-
-enum Outcome {
-    Done,
-    Again(String),
-    Failed(String),
 }
 
 /// What happened next.
@@ -96,45 +62,47 @@ impl Actor {
         config: WriterConfig,
         reports: mpsc::UnboundedSender<PartReport>,
         inbox: mpsc::UnboundedReceiver<Message>,
-        room: Arc<Room>,
+        (room, encoding): (Arc<Room>, Arc<Encoding>),
     ) -> Actor {
         Actor {
+            calls: Calls::new(env.clone(), blob),
             env,
-            blob,
             config,
             reports,
             inbox,
             room,
+            encoding,
             parts: BTreeMap::new(),
             scratch: BTreeMap::new(),
             steps: VecDeque::new(),
+            next_store: 0,
             deletions: VecDeque::new(),
-            call: None,
         }
     }
 
     pub async fn run(mut self) {
         loop {
             self.seal_what_is_due().await;
-            self.start_call();
+            self.start_calls();
             let timer = self
                 .next_time()
                 .map(|at| self.env.sleep(at.since(self.env.now())));
             let event = tokio::select! {
                 biased;
-                called = finished(&mut self.call) => Event::Called(called),
+                called = self.calls.next() => Event::Called(called),
                 message = self.inbox.recv() => Event::Message(message),
                 () = elapsed(timer) => Event::Time,
             };
             match event {
-                Event::Called(called) => {
-                    self.call = None;
-                    self.on_called(called).await;
-                }
+                Event::Called(called) => self.on_called(called).await,
                 Event::Message(Some(message)) => self.on_message(message).await,
                 Event::Message(None) => break,
                 Event::Time => {}
             }
+        }
+        self.encoding.close();
+        if let Some(scratch) = self.calls.end().await {
+            scratch.remove(&self.env).await;
         }
         for scratch in std::mem::take(&mut self.scratch).into_values() {
             scratch.remove(&self.env).await;
@@ -158,15 +126,14 @@ impl Actor {
                 let Some(part) = self.parts.get_mut(&checkpoint) else {
                     return;
                 };
-                if let Some(ripe) = part.add_rows(rows) {
-                    self.encode(checkpoint, ripe).await;
+                if let Some(rows) = part.add_rows(rows) {
+                    self.encode(checkpoint, rows);
                 }
                 if self.room.is_exhausted() {
-                    let reason =
-                        "its rows fill the memory for snapshots: the store or the encoding is too slow";
-                    self.decline(checkpoint, reason.into()).await;
+                    self.decline_for_room(checkpoint).await;
                 }
             }
+            Message::Encoded { checkpoint, result } => self.on_encoded(checkpoint, result).await,
             Message::SubtaskDone(snapshot) => {
                 let checkpoint = snapshot.checkpoint;
                 let seal_at = self.env.now().after(self.config.seal_after);
@@ -190,45 +157,39 @@ impl Actor {
         }
     }
 
-    /// Encodes rows of a part into pages, and full objects into steps.
-    async fn encode(&mut self, checkpoint: CheckpointId, rows: Rows) {
-        let state = rows.state.clone();
-        let pages = match rows.encode() {
-            Ok(pages) => pages,
+    /// Has rows of a part encoded.
+    fn encode(&mut self, checkpoint: CheckpointId, rows: Rows) {
+        if let Some(part) = self.parts.get_mut(&checkpoint) {
+            part.encoding += 1;
+            self.encoding.add(Job { checkpoint, rows });
+        }
+    }
+
+    /// Takes pages of a part, and cuts objects where they are full.
+    async fn on_encoded(&mut self, checkpoint: CheckpointId, result: Result<Encoded, String>) {
+        let Some(part) = self.parts.get_mut(&checkpoint) else {
+            return;
+        };
+        part.encoding -= 1;
+        let Encoded { pages, mut held } = match result {
+            Ok(encoded) => encoded,
             Err(reason) => return self.decline(checkpoint, reason).await,
         };
-        for page in pages {
-            let entry = entry_of(&state, &page);
-            let body = match self.keep(checkpoint, page.bytes).await {
-                Ok(body) => body,
-                Err(reason) => return self.decline(checkpoint, reason).await,
-            };
+        for (entry, bytes) in pages {
+            let held = held.split(bytes.len());
             let Some(part) = self.parts.get_mut(&checkpoint) else {
                 return;
             };
-            part.add_page(entry, body);
+            part.add_page(entry, bytes.into(), held);
             if part.is_full(self.config.object_target) {
                 self.cut_object(checkpoint).await;
             }
         }
-    }
-
-    /// Finds a place for a page's bytes.
-    async fn keep(&mut self, checkpoint: CheckpointId, bytes: Vec<u8>) -> Result<PageBody, String> {
-        let fits = self.room.held().saturating_add(bytes.len()) <= self.config.memory_limit;
-        let dir = match &self.config.scratch_dir {
-            Some(dir) if !fits => dir,
-            _ => return Ok(PageBody::Memory(Bytes::from(bytes))),
-        };
-        let full =
-            |error: std::io::Error| format!("its rows fill the memory, and the scratch file fails: {error}");
-        let scratch = match self.scratch.entry(checkpoint) {
-            std::collections::btree_map::Entry::Occupied(place) => place.into_mut(),
-            std::collections::btree_map::Entry::Vacant(place) => {
-                place.insert(Scratch::create(&self.env, dir).await.map_err(full)?)
-            }
-        };
-        scratch.append(bytes).await.map(PageBody::Scratch).map_err(full)
+        if self.room.is_exhausted() {
+            self.decline_for_room(checkpoint).await;
+        } else if self.parts.get(&checkpoint).is_some_and(|part| part.is_sealing) {
+            self.seal(checkpoint).await;
+        }
     }
 
     /// Makes an object of the pages of a part, and has it stored.
@@ -239,18 +200,11 @@ impl Actor {
         match part.plan_object() {
             Ok(None) => {}
             Ok(Some(plan)) => {
-                let scratch = self
-                    .scratch
-                    .get(&checkpoint)
-                    .map(|scratch| scratch.path().to_owned());
-                let retry = Retry {
-                    tries: 0,
-                    not_before: self.env.now(),
-                };
+                self.next_store += 1;
                 let work = Work::Store {
+                    id: StoreId(self.next_store),
                     plan: Arc::new(plan),
-                    scratch,
-                    retry,
+                    retry: Retry::first(self.env.now()),
                 };
                 self.steps.push_back(Step { checkpoint, work });
             }
@@ -258,10 +212,18 @@ impl Actor {
         }
     }
 
-    /// Has all stored that a part has so far, and then its subtasks reported.
+    /// Has all stored that a part has so far, and then its subtasks reported. Goes on when the last rows are encoded.
     async fn seal(&mut self, checkpoint: CheckpointId) {
         while let Some(rows) = self.parts.get_mut(&checkpoint).and_then(Part::take_rows) {
-            self.encode(checkpoint, rows).await;
+            self.encode(checkpoint, rows);
+        }
+        let Some(part) = self.parts.get_mut(&checkpoint) else {
+            return;
+        };
+        part.seal_at = None;
+        part.is_sealing = part.encoding > 0;
+        if part.is_sealing {
+            return;
         }
         self.cut_object(checkpoint).await;
         let Some(part) = self.parts.get_mut(&checkpoint) else {
@@ -285,40 +247,90 @@ impl Actor {
         }
     }
 
-    /// Starts the next call that may be made now, if none is under way; sends the reports before it.
-    fn start_call(&mut self) {
-        if self.call.is_some() {
-            return;
-        }
+    /// Starts the calls that may be made now, and sends the reports that nothing is before.
+    fn start_calls(&mut self) {
         let now = self.env.now();
-        while let Some(step) = self.steps.pop_front() {
-            match step.work {
-                Work::Report(subtasks) => self.report(step.checkpoint, subtasks),
-                Work::Store { plan, scratch, retry } => {
-                    if retry.not_before <= now {
-                        let call = store(
-                            self.env.clone(),
-                            self.blob.clone(),
-                            step.checkpoint,
-                            plan.clone(),
-                            scratch.clone(),
-                        );
-                        self.call = Some(Box::pin(call));
+        let mut unstored = BTreeSet::new();
+        let mut left = VecDeque::with_capacity(self.steps.len());
+        for Step { checkpoint, work } in std::mem::take(&mut self.steps) {
+            match work {
+                Work::Report(subtasks) if !unstored.contains(&checkpoint) => {
+                    self.report(checkpoint, subtasks);
+                    continue;
+                }
+                Work::Report(_) => {}
+                Work::Store { id, ref plan, retry } => {
+                    unstored.insert(checkpoint);
+                    if retry.not_before <= now && self.calls.may_store() && !self.calls.is_busy_with(id) {
+                        self.calls.store(id, plan.clone());
                     }
-                    let work = Work::Store { plan, scratch, retry };
-                    self.steps.push_front(Step { work, ..step });
-                    break;
                 }
             }
+            left.push_back(Step { checkpoint, work });
         }
-        if self.call.is_none()
-            && let Some(place) = self
-                .deletions
-                .iter()
-                .position(|deletion| deletion.retry.not_before <= now)
+        self.steps = left;
+        self.spill_if_full();
+        let due = |deletion: &Deletion| deletion.retry.not_before <= now;
+        if !self.calls.is_deleting()
+            && let Some(place) = self.deletions.iter().position(due)
             && let Some(deletion) = self.deletions.remove(place)
         {
-            self.call = Some(Box::pin(delete(self.blob.clone(), deletion)));
+            self.calls.delete(deletion);
+        }
+    }
+
+    /// Where memory is full, has the object that is stored last moved to the scratch file.
+    fn spill_if_full(&mut self) {
+        let is_full = self.room.held() > self.config.memory_limit;
+        let Some(dir) = self.config.scratch_dir.as_ref().filter(|_| is_full) else {
+            return;
+        };
+        if self.calls.is_spilling() {
+            return;
+        }
+        let waiting = self.steps.iter().rev().find_map(|step| match &step.work {
+            Work::Store { id, plan, .. } if plan.is_in_memory() && !self.calls.is_busy_with(*id) => {
+                Some((step.checkpoint, *id, plan.clone()))
+            }
+            _ => None,
+        });
+        if let Some((checkpoint, id, plan)) = waiting {
+            let scratch = self.scratch.remove(&checkpoint);
+            self.calls.spill((checkpoint, id), plan, scratch, dir.clone());
+        }
+    }
+
+    /// The object is in the scratch file: what it held in memory goes.
+    async fn on_spilled(&mut self, spilled: Spilled) {
+        let Spilled {
+            checkpoint,
+            id,
+            scratch,
+            result,
+        } = spilled;
+        if !self.parts.contains_key(&checkpoint) {
+            if let Some(scratch) = scratch {
+                scratch.remove(&self.env).await;
+            }
+            return;
+        }
+        if let Some(scratch) = scratch {
+            self.scratch.insert(checkpoint, scratch);
+        }
+        let bodies = match result {
+            Ok(bodies) => bodies,
+            Err(error) => {
+                let reason = format!("its rows fill the memory, and the scratch file fails: {error}");
+                return self.decline(checkpoint, reason).await;
+            }
+        };
+        for step in &mut self.steps {
+            if let Work::Store { id: other, plan, .. } = &mut step.work
+                && *other == id
+            {
+                *plan = Arc::new(plan.moved_to(bodies));
+                return;
+            }
         }
     }
 
@@ -337,7 +349,8 @@ impl Actor {
 
     async fn on_called(&mut self, called: Called) {
         match called {
-            Called::Stored { checkpoint, outcome } => self.on_stored(checkpoint, outcome).await,
+            Called::Stored { id, key, outcome } => self.on_stored(id, key, outcome).await,
+            Called::Spilled(spilled) => self.on_spilled(spilled).await,
             Called::Deleted {
                 mut deletion,
                 outcome,
@@ -358,22 +371,25 @@ impl Actor {
         }
     }
 
-    async fn on_stored(&mut self, checkpoint: CheckpointId, outcome: Outcome) {
-        // The checkpoint may have been given up meanwhile, and its steps with it.
-        let Some(part) = self.parts.get_mut(&checkpoint) else {
-            return;
+    async fn on_stored(&mut self, stored: StoreId, key: BlobKey, outcome: Outcome) {
+        let place = self
+            .steps
+            .iter()
+            .position(|step| matches!(step.work, Work::Store { id, .. } if id == stored));
+        let Some(place) = place else {
+            // Its checkpoint was given up meanwhile.
+            return self.delete(vec![key]);
         };
-        let Some(Step {
-            work: Work::Store { plan, retry, .. },
-            ..
-        }) = self.steps.front_mut()
-        else {
+        let step = &mut self.steps[place];
+        let (checkpoint, Work::Store { plan, retry, .. }) = (step.checkpoint, &mut step.work) else {
             return;
         };
         match outcome {
             Outcome::Done => {
-                part.stored.push(plan.object.clone());
-                self.steps.pop_front();
+                if let Some(part) = self.parts.get_mut(&checkpoint) {
+                    part.stored.push(plan.object.clone());
+                }
+                self.steps.remove(place);
             }
             Outcome::Again(reason) => {
                 tracing::warn!(reason, %checkpoint, tries = retry.tries + 1, "an object is not stored yet");
@@ -381,6 +397,11 @@ impl Actor {
             }
             Outcome::Failed(reason) => self.decline(checkpoint, reason).await,
         }
+    }
+
+    async fn decline_for_room(&mut self, checkpoint: CheckpointId) {
+        let reason = "its rows fill the memory for snapshots: the store or the encoding is too slow";
+        self.decline(checkpoint, reason.into()).await;
     }
 
     async fn decline(&mut self, checkpoint: CheckpointId, reason: String) {
@@ -396,23 +417,29 @@ impl Actor {
         });
     }
 
-    /// Forgets a checkpoint and has its objects deleted.
+    /// Forgets a checkpoint and has its objects deleted: those that are being stored now, when that has ended.
     async fn give_up(&mut self, checkpoint: CheckpointId) {
         let Some(part) = self.parts.remove(&checkpoint) else {
             return;
         };
-        self.steps.retain(|step| step.checkpoint != checkpoint);
-        if !part.keys.is_empty() {
-            let retry = Retry {
-                tries: 0,
-                not_before: self.env.now(),
-            };
-            self.deletions.push_back(Deletion {
-                keys: part.keys,
-                retry,
-            });
-        }
+        let mut keys = part.keys;
+        self.steps.retain(|step| match &step.work {
+            _ if step.checkpoint != checkpoint => true,
+            Work::Store { id, plan, .. } if self.calls.is_storing(*id) => {
+                keys.retain(|key| *key != plan.object.key);
+                false
+            }
+            _ => false,
+        });
+        self.delete(keys);
         self.remove_scratch(checkpoint).await;
+    }
+
+    fn delete(&mut self, keys: Vec<BlobKey>) {
+        if !keys.is_empty() {
+            let retry = Retry::first(self.env.now());
+            self.deletions.push_back(Deletion { keys, retry });
+        }
     }
 
     async fn remove_scratch(&mut self, checkpoint: CheckpointId) {
@@ -424,92 +451,20 @@ impl Actor {
     /// When something is to be done even if nobody says anything.
     fn next_time(&self) -> Option<Millis> {
         let seals = self.parts.values().filter_map(|part| part.seal_at);
-        let calls = self.deletions.iter().map(|deletion| deletion.retry.not_before);
-        let store = self.steps.front().and_then(|step| match &step.work {
-            Work::Store { retry, .. } => Some(retry.not_before),
-            Work::Report(_) => None,
+        let stores = self.steps.iter().filter_map(|step| match &step.work {
+            Work::Store { id, retry, .. } if !self.calls.is_busy_with(*id) => Some(retry.not_before),
+            _ => None,
         });
-        // While a call is under way, its end is what the others wait for.
-        let calls = calls.chain(store).filter(|_| self.call.is_none());
-        seals.chain(calls).min()
+        let deletions = self.deletions.iter().map(|deletion| deletion.retry.not_before);
+        // While as many calls are under way as may be, the end of one is what the others wait for.
+        let stores = stores.filter(|_| self.calls.may_store());
+        let deletions = deletions.filter(|_| !self.calls.is_deleting());
+        seals.chain(stores).chain(deletions).min()
     }
 
     fn send(&self, report: PartReport) {
         // Nobody listens any more only when the process is ending.
         let _ = self.reports.send(report);
-    }
-}
-
-impl Retry {
-    fn again(self, now: Millis) -> Retry {
-        let wait = FIRST_WAIT.saturating_mul(1 << self.tries.min(16)).min(LAST_WAIT);
-        Retry {
-            tries: self.tries + 1,
-            not_before: now.after(wait),
-        }
-    }
-}
-
-impl Outcome {
-    fn of(result: Result<(), StorageError>) -> Outcome {
-        match result {
-            Ok(()) => Outcome::Done,
-            Err(error) if error.kind() == StorageErrorKind::Retryable => Outcome::Again(error.to_string()),
-            Err(error) => Outcome::Failed(error.to_string()),
-        }
-    }
-}
-
-/// One try at storing an object.
-async fn store(
-    env: Env,
-    blob: Arc<dyn Blob>,
-    checkpoint: CheckpointId,
-    plan: Arc<Plan>,
-    scratch: Option<PathBuf>,
-) -> Called {
-    let mut bytes = Vec::with_capacity(plan.pages.len() + 1);
-    for (entry, body) in &plan.pages {
-        match (body, &scratch) {
-            (PageBody::Memory(page), _) => bytes.push(page.clone()),
-            (PageBody::Scratch(offset), Some(path)) => match read_page(&env, path, *offset, entry).await {
-                Ok(page) => bytes.push(Bytes::from(page)),
-                Err(reason) => {
-                    return Called::Stored {
-                        checkpoint,
-                        outcome: Outcome::Failed(reason),
-                    };
-                }
-            },
-            (PageBody::Scratch(_), None) => {
-                let outcome = Outcome::Failed("its scratch file is gone".into());
-                return Called::Stored { checkpoint, outcome };
-            }
-        }
-    }
-    bytes.push(plan.tail.clone());
-    let outcome = Outcome::of(blob.put(&plan.object.key, bytes).await);
-    Called::Stored { checkpoint, outcome }
-}
-
-/// One try at deleting some objects; those that are gone are taken off the list.
-async fn delete(blob: Arc<dyn Blob>, mut deletion: Deletion) -> Called {
-    while let Some(key) = deletion.keys.last() {
-        match Outcome::of(blob.delete(key).await) {
-            Outcome::Done => drop(deletion.keys.pop()),
-            outcome => return Called::Deleted { deletion, outcome },
-        }
-    }
-    Called::Deleted {
-        deletion,
-        outcome: Outcome::Done,
-    }
-}
-
-async fn finished(call: &mut Option<BoxFuture<'static, Called>>) -> Called {
-    match call {
-        Some(call) => call.await,
-        None => std::future::pending().await,
     }
 }
 

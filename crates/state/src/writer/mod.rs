@@ -2,16 +2,19 @@
 //! only then reports.
 //!
 //! Layout: this file has the messages and the handle; `part` holds one checkpoint's share and decides what becomes an
-//! object (pure); `actor` runs the loop: encoding, time, uploads with retries, cleaning up; `scratch` is the file that
-//! takes pages when memory is full. Non-goals: it decides nothing about a checkpoint's fate, writes no manifest, and
+//! object (pure); `encoding` is the queue of rows that are ready for it, and who takes from it; `actor` runs the loop: time,
+//! packing, retries, cleaning up; `calls` are those to the store; `scratch` is the file that takes pages when memory is full. Non-goals: it decides nothing about a checkpoint's fate, writes no manifest, and
 //! never makes a slot wait.
 //!
 //! Memory: rows on their way and encoded pages are held up to [`WriterConfig::memory_limit`]; further pages go to the
 //! scratch file, and at [`HARD_LIMIT`] times the limit (no scratch file, or rows arrive faster than they are encoded) the
-//! checkpoint is declined. A walk that asks [`SnapshotHandle::has_room`] before each slice does not get there. The store
-//! takes an object in one piece, so an object is at most half the limit however large its target is.
+//! checkpoint is declined. A slot that asks [`SnapshotHandle::has_room`] before each slice of its walk, and
+//! [`SnapshotHandle::help`] after each slice of its work, does not get there. The store
+//! takes an object in one piece, so an object is at most a quarter of the limit however large its target is.
 
 mod actor;
+mod calls;
+mod encoding;
 mod part;
 mod scratch;
 #[cfg(test)]
@@ -20,6 +23,7 @@ mod tests;
 use crate::image::{ImageChunk, ImageSink};
 use crate::manifest::SubtaskEntry;
 use crate::object::ObjectRef;
+use encoding::{Encoded, Encoding};
 use rivermark_env::{Env, TaskHandle};
 use rivermark_storage::{Blob, BlobKey};
 use rivermark_types::{Attempt, CheckpointId, SubtaskId, Uid};
@@ -37,7 +41,7 @@ pub const HARD_LIMIT: usize = 4;
 pub struct WriterConfig {
     /// The bytes of rows and pages to hold in memory.
     pub memory_limit: usize,
-    /// The size at which an object is full; half the memory limit if that is less.
+    /// The size at which an object is full; a quarter of the memory limit if that is less.
     pub object_target: usize,
     /// How long to wait for the process's other subtasks before sealing what is there.
     pub seal_after: Duration,
@@ -119,9 +123,20 @@ impl SnapshotWriter {
             peak: AtomicUsize::new(0),
             limit: config.memory_limit,
         });
-        let actor = actor::Actor::new(env.clone(), blob, config, reports, inbox, room.clone());
+        let encoding = Arc::new(Encoding::default());
+        for _ in 0..encoding::TASKS {
+            let work = encoding.clone().work(room.clone(), sender.downgrade());
+            env.spawn_io("snapshot encoder", work);
+        }
+        let shared = (room.clone(), encoding.clone());
+        let actor = actor::Actor::new(env.clone(), blob, config, reports, inbox, shared);
         let task = env.spawn_io("snapshot writer", actor.run());
-        (SnapshotHandle { sender, room }, task)
+        let handle = SnapshotHandle {
+            sender,
+            room,
+            encoding,
+        };
+        (handle, task)
     }
 }
 
@@ -130,6 +145,7 @@ impl SnapshotWriter {
 pub struct SnapshotHandle {
     sender: mpsc::UnboundedSender<Message>,
     room: Arc<Room>,
+    encoding: Arc<Encoding>,
 }
 
 impl SnapshotHandle {
@@ -176,6 +192,13 @@ impl SnapshotHandle {
         held <= self.room.limit && queued <= self.room.limit / 2
     }
 
+    /// Encodes some rows on this thread if so many wait that the writer is behind; tells whether it did. Milliseconds of
+    /// work, no waiting. For whoever hands over rows without asking for room.
+    pub fn help(&self) -> bool {
+        let queued = self.room.queued.load(Ordering::Relaxed);
+        queued > self.room.limit / 4 && self.encoding.help(&self.room, &self.sender)
+    }
+
     /// The most bytes of rows and pages that were ever in memory at once.
     pub fn peak_bytes(&self) -> usize {
         self.room.peak.load(Ordering::Relaxed)
@@ -218,6 +241,10 @@ enum Message {
     Chunk {
         checkpoint: CheckpointId,
         chunk: ImageChunk,
+    },
+    Encoded {
+        checkpoint: CheckpointId,
+        result: Result<Encoded, String>,
     },
     SubtaskDone(SubtaskSnapshot),
     Abort(CheckpointId),

@@ -2,13 +2,15 @@
 //! crash nobody wants it.
 
 use crate::object::PageEntry;
+use bytes::Bytes;
 use rivermark_env::{Env, FileWriter};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 /// A scratch file that is being written.
 pub(super) struct Scratch {
-    path: PathBuf,
+    path: Arc<Path>,
     writer: Box<dyn FileWriter>,
     len: u64,
 }
@@ -19,18 +21,23 @@ impl Scratch {
         env.files().create_dir_all(dir).await?;
         let path = dir.join(format!("rivermark-snapshot-{:016x}.tmp", env.random_u64()));
         let writer = env.files().create_new(&path).await?;
-        Ok(Scratch { path, writer, len: 0 })
+        Ok(Scratch {
+            path: path.into(),
+            writer,
+            len: 0,
+        })
     }
 
-    /// Appends a page; returns its offset.
-    pub async fn append(&mut self, page: Vec<u8>) -> io::Result<u64> {
-        let (offset, len) = (self.len, page.len() as u64);
-        self.writer.write(page).await?;
-        self.len += len;
+    /// Appends pages; returns the offset of the first.
+    pub async fn append(&mut self, pages: Vec<Bytes>) -> io::Result<u64> {
+        let offset = self.len;
+        let len: usize = pages.iter().map(Bytes::len).sum();
+        self.writer.write_parts(pages).await?;
+        self.len += len as u64;
         Ok(offset)
     }
 
-    pub fn path(&self) -> &Path {
+    pub fn path(&self) -> &Arc<Path> {
         &self.path
     }
 

@@ -401,7 +401,10 @@ fn a_scratch_file_that_cannot_be_written_declines() {
     };
     let (mut world, _gate) = gated(config);
     world.begin(1);
-    world.rows("count", 0..3_000);
+    // An object each, and one more than are stored at once.
+    for start in 0..4u64 {
+        world.rows("count", start * 1_000..(start + 1) * 1_000);
+    }
     world.done(0);
     match world.report() {
         PartReport::Declined { reason, .. } => assert!(reason.contains("scratch"), "{reason}"),

@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const TEMPORARY: &str = ".tmp-";
-/// How many bytes one call of the file seam moves.
+/// How many bytes one call of the file seam reads.
 const CHUNK: usize = 1 << 20;
+/// How many bytes one call of the file seam writes, about: on a busy machine each call waits for a processor, twice.
+const WRITE_BYTES: usize = 8 << 20;
 /// How often a folder is made again that others remove as empty meanwhile.
 const FOLDER_ATTEMPTS: usize = 16;
 
@@ -87,8 +89,8 @@ impl Place {
                 made => break made?,
             }
         };
-        for chunk in parts.iter().flat_map(|part| part.chunks(CHUNK)) {
-            writer.write(chunk.to_vec()).await?;
+        for parts in in_calls(parts, WRITE_BYTES) {
+            writer.write_parts(parts).await?;
         }
         writer.sync().await
     }
@@ -202,6 +204,28 @@ impl Drop for Temporary<'_> {
             self.place.dropped().push_back(path);
         }
     }
+}
+
+/// Parts in groups of about so many bytes; what is larger is cut.
+fn in_calls(parts: &[Bytes], bytes: usize) -> Vec<Vec<Bytes>> {
+    let mut calls = vec![];
+    let (mut call, mut len) = (vec![], 0);
+    for part in parts {
+        let mut part = part.clone();
+        while !part.is_empty() {
+            let piece = part.split_to(part.len().min(bytes - len));
+            len += piece.len();
+            call.push(piece);
+            if len == bytes {
+                calls.push(std::mem::take(&mut call));
+                len = 0;
+            }
+        }
+    }
+    if !call.is_empty() {
+        calls.push(call);
+    }
+    calls
 }
 
 /// The error of a write. What is missing then is a folder or a temporary that somebody removed: the next try makes it.

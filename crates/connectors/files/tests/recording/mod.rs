@@ -1,5 +1,6 @@
 //! A world whose file operations are noted down, and whose disk can be full.
 
+use bytes::Bytes;
 use rivermark_env::{
     BoxFuture, DirEntry, Env, FileMeta, FileReader, FileWriter, Files, LocalBoxFuture, Net, Platform,
     SlotStart, TaskHandle,
@@ -167,13 +168,13 @@ struct RecordedFile {
 }
 
 impl FileWriter for RecordedFile {
-    fn write(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, io::Result<()>> {
+    fn write_parts(&mut self, parts: Vec<Bytes>) -> BoxFuture<'_, io::Result<()>> {
         self.notes.note("write", &[&self.path]);
         if self.notes.full.load(Ordering::SeqCst) {
             let error = format!("write {}: no space left on device", self.path.display());
             return Box::pin(async { Err(io::Error::new(io::ErrorKind::StorageFull, error)) });
         }
-        self.file.write(bytes)
+        self.file.write_parts(parts)
     }
     fn sync(&mut self) -> BoxFuture<'_, io::Result<()>> {
         self.notes.note("sync", &[&self.path]);

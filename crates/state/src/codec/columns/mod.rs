@@ -166,6 +166,21 @@ impl Builder {
         }
     }
 
+    /// Makes room for `more` values like the `seen` ones: texts are as long as they happen to be.
+    pub(super) fn reserve_like(&mut self, seen: usize, more: usize) {
+        match &mut self.kind {
+            Kind::Text(Bytes { bytes, .. }) | Kind::Binary(Bytes { bytes, .. }) if seen > 0 => {
+                bytes.reserve(bytes.len().div_ceil(seen).saturating_mul(more));
+            }
+            Kind::Struct(members) => {
+                for member in members {
+                    member.column.reserve_like(seen, more);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// What stands where there is no value.
     fn push_null(&mut self) {
         if let Some(valid) = &mut self.valid {

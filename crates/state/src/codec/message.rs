@@ -1,0 +1,118 @@
+//! A record batch as one message of an Arrow IPC stream, its columns copied once.
+//!
+//! The library's writer copies each column into a body that grows, and the body into the stream; pages are written so often
+//! that this shows. Only layouts that `columns` builds are written here: others are the library's.
+
+use arrow_array::{Array, RecordBatch};
+use arrow_buffer::bit_util;
+use arrow_data::ArrayData;
+use arrow_ipc::{Buffer, FieldNode, MessageBuilder, MessageHeader, MetadataVersion, RecordBatchBuilder};
+use arrow_schema::DataType;
+use flatbuffers::FlatBufferBuilder;
+
+/// Where buffers may start.
+const ALIGNMENT: usize = 8;
+
+/// Appends the batch to a stream whose schema is written; `false`, and nothing is done, if it has a layout that is not
+/// written here.
+pub(super) fn append(batch: &RecordBatch, stream: &mut Vec<u8>) -> bool {
+    let columns: Vec<ArrayData> = batch.columns().iter().map(|column| column.to_data()).collect();
+    let mut body = Body::default();
+    if columns.iter().any(|column| body.add(column).is_none()) {
+        return false;
+    }
+    let head = head(batch.num_rows(), &body);
+    let padding = head.len().next_multiple_of(ALIGNMENT) - head.len();
+    stream.extend(u32::MAX.to_le_bytes());
+    stream.extend(((head.len() + padding) as u32).to_le_bytes());
+    stream.extend(&head);
+    pad(stream, padding);
+    stream.reserve(body.len);
+    for part in &body.parts {
+        stream.extend_from_slice(part);
+        pad(stream, part.len().next_multiple_of(ALIGNMENT) - part.len());
+    }
+    true
+}
+
+/// The parts of the body in order, and how the head names them.
+#[derive(Default)]
+struct Body<'a> {
+    nodes: Vec<FieldNode>,
+    buffers: Vec<Buffer>,
+    parts: Vec<&'a [u8]>,
+    len: usize,
+}
+
+impl<'a> Body<'a> {
+    /// Adds a column and those inside of it; `None` if one has another layout.
+    fn add(&mut self, column: &'a ArrayData) -> Option<()> {
+        let rows = column.len();
+        if column.offset() != 0 {
+            return None;
+        }
+        self.nodes
+            .push(FieldNode::new(rows as i64, column.null_count() as i64));
+        match column.nulls().filter(|nulls| nulls.null_count() > 0) {
+            Some(nulls) if nulls.offset() == 0 => self.part(nulls.validity().get(..bit_util::ceil(rows, 8))?),
+            Some(_) => return None,
+            None => self.part(&[]),
+        }
+        let buffer = |at: usize, bytes: usize| column.buffers().get(at)?.as_slice().get(..bytes);
+        match column.data_type() {
+            DataType::Boolean => self.part(buffer(0, bit_util::ceil(rows, 8))?),
+            DataType::LargeUtf8 | DataType::LargeBinary => {
+                let ends = buffer(0, (rows + 1) * size_of::<i64>())?;
+                self.part(ends);
+                self.part(buffer(1, last(ends)?)?);
+            }
+            DataType::LargeList(_) => {
+                self.part(buffer(0, (rows + 1) * size_of::<i64>())?);
+                self.add(column.child_data().first()?)?;
+            }
+            DataType::Struct(_) => {
+                for child in column.child_data() {
+                    self.add(child)?;
+                }
+            }
+            plain => self.part(buffer(0, rows * plain.primitive_width()?)?),
+        }
+        Some(())
+    }
+
+    fn part(&mut self, bytes: &'a [u8]) {
+        self.buffers
+            .push(Buffer::new(self.len as i64, bytes.len() as i64));
+        self.parts.push(bytes);
+        self.len += bytes.len().next_multiple_of(ALIGNMENT);
+    }
+}
+
+/// The last of some offsets.
+fn last(ends: &[u8]) -> Option<usize> {
+    let last = ends.last_chunk::<8>()?;
+    usize::try_from(i64::from_le_bytes(*last)).ok()
+}
+
+fn head(rows: usize, body: &Body<'_>) -> Vec<u8> {
+    let mut builder = FlatBufferBuilder::new();
+    let buffers = builder.create_vector(&body.buffers);
+    let nodes = builder.create_vector(&body.nodes);
+    let mut batch = RecordBatchBuilder::new(&mut builder);
+    batch.add_length(rows as i64);
+    batch.add_nodes(nodes);
+    batch.add_buffers(buffers);
+    let batch = batch.finish().as_union_value();
+    let mut message = MessageBuilder::new(&mut builder);
+    message.add_version(MetadataVersion::V5);
+    message.add_header_type(MessageHeader::RecordBatch);
+    message.add_bodyLength(body.len as i64);
+    message.add_header(batch);
+    let message = message.finish();
+    builder.finish(message, None);
+    builder.finished_data().to_vec()
+}
+
+fn pad(stream: &mut Vec<u8>, bytes: usize) {
+    stream.extend_from_slice(&[0; ALIGNMENT][..bytes]);
+}

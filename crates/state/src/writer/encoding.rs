@@ -1,0 +1,127 @@
+//! Rows that are ready to be encoded, and who does it: tasks of the I/O runtime, and slots whose rows outrun them.
+//!
+//! Encoding is work, not waiting: where rows come faster than the tasks encode them, more memory would only put off the
+//! end. So a slot that has filled the queue takes a job from it between two batches ([`Encoding::help`]), which slows its
+//! records by what their rows cost, and by nothing else. What is encoded goes to the writer's loop.
+
+use super::part::{Held, Rows, entry_of};
+use super::{Message, Room};
+use crate::object::PageEntry;
+use rivermark_types::CheckpointId;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
+
+/// How many tasks encode.
+pub(super) const TASKS: usize = 2;
+
+/// Rows to be encoded.
+pub(super) struct Job {
+    pub checkpoint: CheckpointId,
+    pub rows: Rows,
+}
+
+/// Encoded rows, and the memory that they take.
+pub(super) struct Encoded {
+    pub pages: Vec<(PageEntry, Vec<u8>)>,
+    pub held: Held,
+}
+
+/// The queue.
+#[derive(Default)]
+pub(super) struct Encoding {
+    jobs: Mutex<VecDeque<Job>>,
+    added: Notify,
+    closed: AtomicBool,
+}
+
+impl Encoding {
+    pub fn add(&self, job: Job) {
+        self.jobs().push_back(job);
+        self.added.notify_one();
+    }
+
+    /// Ends the tasks; what is queued is dropped.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.jobs().clear();
+        self.added.notify_waiters();
+    }
+
+    /// Encodes one job, if there is one. For threads with other work to do.
+    pub fn help(&self, room: &Arc<Room>, done: &UnboundedSender<Message>) -> bool {
+        let job = self.jobs().pop_front();
+        let found = job.is_some();
+        if let Some(job) = job {
+            let _ = done.send(job.encode(room));
+        }
+        found
+    }
+
+    /// What a task does until the queue is closed.
+    pub async fn work(self: Arc<Self>, room: Arc<Room>, done: WeakUnboundedSender<Message>) {
+        loop {
+            // Made before the look at the queue: what is added or closed after the look completes it.
+            let added = self.added.notified();
+            if self.closed.load(Ordering::Acquire) {
+                return;
+            }
+            let (job, is_last) = {
+                let mut jobs = self.jobs();
+                (jobs.pop_front(), jobs.is_empty())
+            };
+            let Some(job) = job else {
+                added.await;
+                continue;
+            };
+            if !is_last {
+                self.added.notify_one();
+            }
+            let encoded = job.encode(&room);
+            match done.upgrade() {
+                Some(done) => drop(done.send(encoded)),
+                None => return,
+            }
+            // Jobs take milliseconds, and others have their work on this thread too.
+            yield_once().await;
+        }
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, VecDeque<Job>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Job {
+    fn encode(self, room: &Arc<Room>) -> Message {
+        let Job { checkpoint, rows } = self;
+        let state = rows.state.clone();
+        let result = rows.encode().map(|pages| {
+            let pages: Vec<_> = pages
+                .into_iter()
+                .map(|page| (entry_of(&state, &page), page.bytes))
+                .collect();
+            let bytes = pages.iter().map(|(_, bytes)| bytes.len()).sum();
+            let held = Held::some(room, bytes);
+            Encoded { pages, held }
+        });
+        Message::Encoded { checkpoint, result }
+    }
+}
+
+async fn yield_once() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
