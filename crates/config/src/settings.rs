@@ -83,6 +83,10 @@ pub struct CheckpointConfig {
     pub interval: Option<Duration>,
     /// Exactly-once or at-least-once.
     pub mode: Mode,
+    /// How long a checkpoint is aligned before its barriers overtake; `None` = they never do.
+    pub unaligned_after: Option<Duration>,
+    /// Whether they overtake behind custom partitioners too.
+    pub unaligned_forced: bool,
     /// A checkpoint pending for longer has failed.
     pub timeout: Duration,
     /// Rest between the end of one and the start of the next.
@@ -194,6 +198,8 @@ pub struct EngineConfig {
     pub channel_rows: usize,
     /// Credit of a channel, in bytes.
     pub channel_bytes: u64,
+    /// Bytes that may be in flight to one subtask at a checkpoint.
+    pub in_flight_bytes: u64,
     /// Time that a task works before it looks for barriers.
     pub slice: Duration,
 }
@@ -236,6 +242,7 @@ fn read_all(r: &mut Reader<'_>) -> Settings {
             batch_rows: r.count("rivermark.batch.max-rows") as usize,
             channel_rows: r.count("rivermark.channel.max-rows") as usize,
             channel_bytes: r.memory("rivermark.channel.max-bytes"),
+            in_flight_bytes: r.memory("rivermark.checkpoint.max-in-flight-bytes"),
             slice: r.duration("rivermark.slice"),
         },
         ignored,
@@ -291,6 +298,12 @@ fn checkpoint(r: &mut Reader<'_>) -> CheckpointConfig {
             Some("AT_LEAST_ONCE") => Mode::AtLeastOnce,
             _ => Mode::ExactlyOnce,
         },
+        unaligned_after: {
+            let after = r.duration("execution.checkpointing.aligned-checkpoint-timeout");
+            r.bool("execution.checkpointing.unaligned.enabled")
+                .then_some(after)
+        },
+        unaligned_forced: r.bool("execution.checkpointing.unaligned.forced"),
         timeout,
         min_pause,
         max_concurrent: r.count("execution.checkpointing.max-concurrent-checkpoints"),

@@ -7,6 +7,7 @@ use crate::record::Data;
 use rivermark_types::{Failure, Timestamp};
 use std::any::{Any, type_name};
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Records whose type the engine does not know. `Vec<T>` (as [`Typed`]) and columnar formats are equal citizens.
@@ -21,6 +22,10 @@ pub trait Rows: Any + Send + Sync {
     fn bytes(&self) -> usize;
     /// The name of the record type, for errors.
     fn type_name(&self) -> &'static str;
+    /// A copy of some of the records: of what the range and the batch have in common.
+    fn copy_of(&self, range: Range<usize>) -> Batch;
+    /// These records and, behind them, copies of those of other batches of the same type.
+    fn joined(&self, others: &[Batch]) -> Result<Batch, Failure>;
 }
 
 /// Records as plain values, with their event times where the source has them.
@@ -131,6 +136,25 @@ impl<T: Data> Rows for Typed<T> {
     fn type_name(&self) -> &'static str {
         type_name::<T>()
     }
+    fn copy_of(&self, range: Range<usize>) -> Batch {
+        let end = range.end.min(self.len());
+        let range = range.start.min(end)..end;
+        Batch::new(Typed {
+            values: self.values[range.clone()].to_vec(),
+            times: self.times.as_ref().map(|times| times[range].to_vec()),
+        })
+    }
+    fn joined(&self, others: &[Batch]) -> Result<Batch, Failure> {
+        let mut all = self.clone();
+        for other in others {
+            let rows = other.peek::<T>().ok_or_else(|| {
+                let (ours, theirs) = (type_name::<T>(), other.0.type_name());
+                Failure::bug(format!("a batch of {theirs} was to be joined to one of {ours}"))
+            })?;
+            all.append(rows.clone());
+        }
+        Ok(Batch::new(all))
+    }
 }
 
 /// The records of a batch; their memory serves the next batch when the last owner drops it.
@@ -151,6 +175,12 @@ impl<T: Data> Rows for Recycled<T> {
     }
     fn type_name(&self) -> &'static str {
         self.0.type_name()
+    }
+    fn copy_of(&self, range: Range<usize>) -> Batch {
+        self.0.copy_of(range)
+    }
+    fn joined(&self, others: &[Batch]) -> Result<Batch, Failure> {
+        self.0.joined(others)
     }
 }
 
@@ -189,6 +219,20 @@ impl Batch {
         any.downcast_ref::<Recycled<T>>().map(|rows| &rows.0)
     }
 
+    /// A copy of some of the records: of what the range and the batch have in common.
+    pub fn copy_of(&self, range: Range<usize>) -> Batch {
+        self.0.copy_of(range)
+    }
+
+    /// One batch of all records of several, in order; `None` without any. Fails (a bug) if they differ in type.
+    pub fn join(batches: &[Batch]) -> Result<Option<Batch>, Failure> {
+        match batches {
+            [] => Ok(None),
+            [only] => Ok(Some(only.clone())),
+            [first, others @ ..] => first.0.joined(others).map(Some),
+        }
+    }
+
     /// How many records.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -225,6 +269,28 @@ mod tests {
         let batch = Batch::new(alone);
         let shared = batch.clone();
         assert_eq!(batch.take::<String>().unwrap(), shared.take::<String>().unwrap());
+    }
+
+    #[test]
+    fn batches_are_joined_and_cut_by_copies() {
+        let timed = Typed {
+            values: vec![3, 4],
+            times: Some(vec![Timestamp(3), Timestamp(4)]),
+        };
+        let batches = [Batch::new(Typed::untimed(vec![1, 2])), Batch::new(timed)];
+        let joined = Batch::join(&batches).unwrap().unwrap();
+        let cut = joined.copy_of(1..3).take::<i32>().unwrap();
+        assert_eq!(cut.values, [2, 3]);
+        assert_eq!(cut.times, Some(vec![Timestamp::MIN, Timestamp(3)]));
+        assert_eq!(joined.copy_of(3..9).take::<i32>().unwrap().values, [4]);
+        assert!(joined.copy_of(7..9).is_empty());
+        assert_eq!(joined.take::<i32>().unwrap().values, [1, 2, 3, 4]);
+        assert!(Batch::join(&[]).unwrap().is_none());
+        let mixed = [
+            Batch::new(Typed::untimed(vec![1])),
+            Batch::new(Typed::untimed(vec!["x".to_owned()])),
+        ];
+        assert!(Batch::join(&mixed).is_err());
     }
 
     #[test]

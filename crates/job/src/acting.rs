@@ -266,7 +266,9 @@ impl Master {
             self.decided_here = Some(manifest.checkpoint);
         }
         let pending = self.pending.remove(&manifest.checkpoint);
+        let in_flight_bytes = pending.as_ref().map_or(0, PendingCheckpoint::in_flight_bytes);
         let summary = CheckpointSummary {
+            in_flight_bytes,
             id: manifest.checkpoint,
             kind: manifest.kind,
             duration: pending.map_or(Duration::ZERO, |pending| self.env.now().since(pending.triggered)),

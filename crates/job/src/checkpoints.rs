@@ -57,19 +57,28 @@ impl PendingCheckpoint {
         }
     }
 
+    /// About how many bytes were in flight.
+    pub(crate) fn in_flight_bytes(&self) -> u64 {
+        let entries = self.entries.values().flatten();
+        entries
+            .flat_map(|entry| &entry.in_flight)
+            .map(|channel| channel.bytes)
+            .sum()
+    }
+
     /// The operators with all their subtasks.
     pub(crate) fn operators(&self, graph: &Graph, plan: &Plan) -> Vec<OperatorEntry> {
         let mut operators = vec![];
         for vertex in &plan.vertices {
             for node in vertex.nodes.iter().filter_map(|id| graph.node(*id)) {
-                let Some(uid) = &node.uid else { continue };
-                let Some(entries) = self.entries.get(uid) else {
+                let uid = graph.stable_name(node.id);
+                let Some(entries) = self.entries.get(&uid) else {
                     continue;
                 };
                 let mut subtasks = entries.clone();
                 subtasks.sort_by_key(|entry| entry.index);
                 operators.push(OperatorEntry {
-                    uid: uid.clone(),
+                    uid,
                     name: node.name.clone(),
                     max_parallelism: vertex.max_parallelism,
                     parallelism: vertex.parallelism,

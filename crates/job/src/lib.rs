@@ -12,6 +12,7 @@ mod checkpoints;
 pub mod claim;
 mod cleaner;
 pub mod handle;
+mod in_flight;
 mod master;
 pub mod metrics;
 mod restore;

@@ -155,6 +155,10 @@ fn of_job(stats: &JobStats, moment: Moment, all: &mut Collected) {
     );
     all.number("lastCheckpointSize", of_last(|c| c.bytes as f64));
     all.number("lastCheckpointFullSize", of_last(|c| c.bytes as f64));
+    all.number(
+        "lastCheckpointPersistedData",
+        of_last(|c| c.in_flight_bytes as f64),
+    );
     all.number("lastCompletedCheckpointId", of_last(|c| c.id.0 as f64));
     let completed = last.map_or(-1.0, |c| c.completed_at.0 as f64);
     all.number("lastCheckpointCompletedTimestamp", completed);

@@ -1,6 +1,7 @@
 //! From a manifest to what each subtask of the new attempt gets back: operators found by uid, lists dealt out again,
 //! watermarks, and the splits that go back to their trackers. Pure but for what the manifest already holds.
 
+use crate::in_flight::deal_in_flight;
 use rivermark_protocol::graph::{Graph, NodeRole};
 use rivermark_protocol::plan::Plan;
 use rivermark_runtime::deploy::Share;
@@ -78,10 +79,11 @@ pub(crate) fn restore(
     for vertex in &plan.vertices {
         for id in &vertex.nodes {
             let Some(node) = graph.node(*id) else { continue };
-            let Some(entry) = node.uid.as_ref().and_then(|uid| entry_of(manifest, uid)) else {
+            let Some(entry) = entry_of(manifest, &graph.stable_name(*id)) else {
                 continue;
             };
             let mut shares = deal(entry, vertex.parallelism);
+            deal_in_flight(graph, node, entry, &mut shares)?;
             if node.role == NodeRole::Source {
                 restored
                     .sources
@@ -94,7 +96,7 @@ pub(crate) fn restore(
 }
 
 fn refuse_unclaimed(graph: &Graph, manifest: &Manifest, ignore: bool) -> Result<()> {
-    let claimed = |uid: &Uid| graph.nodes.iter().any(|node| node.uid.as_ref() == Some(uid));
+    let claimed = |uid: &Uid| graph.nodes.iter().any(|node| graph.stable_name(node.id) == *uid);
     let unclaimed: Vec<&str> = manifest
         .operators
         .iter()
@@ -144,13 +146,15 @@ fn divide(entry: &OperatorEntry, parallelism: u32) -> Vec<Share> {
         let own = |s: &&rivermark_state::SubtaskEntry| Share {
             lists: s.lists.clone(),
             watermark,
+            in_flight: vec![],
         };
         return subtasks.iter().map(own).collect();
     }
     let mut shares = vec![
         Share {
             lists: Lists::new(),
-            watermark
+            watermark,
+            in_flight: vec![],
         };
         parallelism as usize
     ];
@@ -203,6 +207,7 @@ mod tests {
             index,
             watermark: Timestamp(i64::from(index)),
             lists: Lists::from([("split".to_owned(), split), ("union:all".to_owned(), union)]),
+            in_flight: vec![],
         };
         OperatorEntry {
             uid: Uid::from("op"),

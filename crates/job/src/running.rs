@@ -65,7 +65,6 @@ impl Master {
             program: self.program.clone(),
             plan: self.plan.clone(),
             seed: self.owned.head.seed,
-            mode: self.program.graph.mode.into(),
             limits: self.spec.limits,
             restore: reader.map(|reader| Restore {
                 shares: restored.shares,

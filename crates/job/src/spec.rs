@@ -17,7 +17,7 @@ use rivermark_runtime::deploy::Limits;
 use rivermark_runtime::metrics::JobCounters;
 use rivermark_runtime::seams::Seams;
 use rivermark_state::{SnapshotWriter, WriterConfig};
-use rivermark_types::{Attempt, JobName, Result};
+use rivermark_types::{Attempt, Failure, JobName, Result};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -49,7 +49,14 @@ pub struct JobSpec {
 /// Starts a job: takes a generation, reads the checkpoint, plans, and lets the master go. What is wrong with the graph,
 /// the storage or the checkpoint is told here, before anything runs.
 pub async fn start(env: &Env, mut spec: JobSpec) -> Result<JobHandle> {
-    // Before the claim, so that a broken graph does not fence a healthy run.
+    // Before the claim, so that a broken job does not fence a healthy run.
+    if spec.program.graph.unaligned.is_some() && spec.checkpoints.max_concurrent > 1 {
+        return Err(Failure::invalid(format!(
+            "unaligned checkpoints come one at a time, but {} may be pending: set \
+             execution.checkpointing.max-concurrent-checkpoints to 1, or execution.checkpointing.unaligned.enabled to false",
+            spec.checkpoints.max_concurrent
+        )));
+    }
     Plan::new(&spec.program.graph, spec.chaining, None)?;
     let sinks = spec
         .program

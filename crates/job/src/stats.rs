@@ -19,6 +19,8 @@ pub struct CheckpointSummary {
     pub bytes: u64,
     /// Rows of keyed state in it.
     pub rows: u64,
+    /// About how many bytes were in flight in it, because its barriers overtook them.
+    pub in_flight_bytes: u64,
     /// When it was decided.
     pub completed_at: Timestamp,
 }

@@ -48,6 +48,12 @@ pub(crate) fn stream_env(config: &Config) -> Result<StreamEnv, Vec<ConfigError>>
     if checkpoint.mode == Mode::AtLeastOnce {
         env.set_mode(GuaranteeMode::AtLeastOnce);
     }
+    if let Some(after) = checkpoint.unaligned_after {
+        env.set_unaligned_checkpoints(after);
+        if checkpoint.unaligned_forced {
+            env.force_unaligned_checkpoints();
+        }
+    }
     Ok(env)
 }
 
@@ -213,6 +219,7 @@ fn limits(settings: &Settings) -> Limits {
             walk_rows: WALK_ROWS,
             linger: settings.pipeline.buffer_timeout,
         },
+        in_flight_bytes: engine.in_flight_bytes,
     }
 }
 

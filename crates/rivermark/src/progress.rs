@@ -253,10 +253,15 @@ fn checkpoint_line(summary: &CheckpointSummary) -> String {
         bytes,
         rows,
         duration,
+        in_flight_bytes,
         ..
     } = summary;
+    let in_flight = match in_flight_bytes {
+        0 => String::new(),
+        bytes => format!(", {} in flight", size(*bytes)),
+    };
     format!(
-        "checkpoint {id}: {} rows, {} in {}",
+        "checkpoint {id}: {} rows{in_flight}, {} in {}",
         count(*rows),
         size(*bytes),
         span(*duration)
@@ -291,6 +296,7 @@ mod tests {
             duration,
             bytes: 41_000,
             rows: 1234,
+            in_flight_bytes: 0,
             completed_at: Timestamp(0),
         }
     }

@@ -2,8 +2,9 @@
 
 use crate::careful::Care;
 use crate::chain::{Body, Chain, ChainNode, Slice, Target};
-use crate::channel::Sender;
+use crate::channel::{Announcements, Sender};
 use crate::gate::{Gate, InputChannel};
+use crate::in_flight::RestoredChannel;
 use crate::messages::TaskEvent;
 use crate::metrics::{MetricGroup, SubtaskCounters};
 use crate::operator::{Lists, OpenCx, Reporter, SubtaskInfo};
@@ -11,11 +12,10 @@ use crate::outbox::Outbox;
 use crate::program::NodeBody;
 use crate::seams::{ForcedCodec, Seams};
 use crate::side::{SideOutputs, TakenOutputs};
-use crate::task::{Pace, Task};
+use crate::task::{Overtaking, Pace, Task};
 use crate::waker::SlotWaker;
 use rivermark_data::{EdgeType, Router};
 use rivermark_env::{Env, catch_panic};
-use rivermark_protocol::aligner::AlignMode;
 use rivermark_state::{BackendConfig, KeyedBackend, RestoredState, SnapshotHandle, SnapshotReader};
 use rivermark_types::{Failure, Result, Timestamp};
 use std::sync::Arc;
@@ -62,12 +62,16 @@ pub struct TaskPlan {
     pub nodes: Vec<NodePlan>,
     /// Its input channels; empty for a source.
     pub inputs: Vec<InputChannel>,
+    /// Where their barriers are announced.
+    pub announcements: Announcements,
+    /// What was in flight at the checkpoint that the attempt starts from, by the place of the operator that it led to.
+    pub in_flight: Vec<(usize, RestoredChannel)>,
     /// Its outputs, by the index that [`Target::Outbox`] names.
     pub outputs: Vec<OutputPlan>,
     /// The seed of the key hash.
     pub seed: u64,
-    /// How barriers are aligned.
-    pub mode: AlignMode,
+    /// How barriers are aligned, and whether they overtake.
+    pub overtaking: Overtaking,
     /// Where keyed state is fetched from, if the attempt starts from a checkpoint.
     pub restore: Option<Arc<SnapshotReader>>,
     /// Where snapshots go.
@@ -116,26 +120,43 @@ impl TaskPlan {
             .into_iter()
             .map(|out| Outbox::new(out.edge.scatter(out.router), out.senders, out.forced));
         let counters = self.counters;
-        let chain = Chain::new(
+        let mut chain = Chain::new(
             env.clone(),
             nodes,
             outboxes.collect(),
             counters.clone(),
             self.slice,
         );
-        counters
-            .initialization_ms
-            .store(env.now().since(began).as_millis() as u64, Ordering::Relaxed);
-        let gate = (!chain.is_source()).then(|| {
+        let mut resumed = vec![];
+        for (at, mut channel) in self.in_flight {
+            let Some(reader) = &self.restore else { break };
+            self.seams.fetch(&mut channel);
+            let input = channel.load(reader).await?;
+            match at {
+                0 => resumed.push(input),
+                // It was the first of a task then, and is behind others now.
+                _ => chain.put_before(at, input),
+            }
+        }
+        let mut inputs = self.inputs;
+        self.seams.resume(&mut resumed, &mut inputs);
+        let mut gate = (!chain.is_source()).then(|| {
             Gate::new(
-                self.mode,
-                self.inputs,
+                self.overtaking.mode,
+                inputs,
                 watermark,
                 self.info.subtask,
                 self.seams.clone(),
             )
         });
-        Ok(Task::new(
+        if let Some(gate) = &mut gate {
+            gate.listen_to(self.announcements);
+            gate.resume(resumed);
+        }
+        counters
+            .initialization_ms
+            .store(env.now().since(began).as_millis() as u64, Ordering::Relaxed);
+        let task = Task::new(
             self.info,
             env.clone(),
             chain,
@@ -143,7 +164,8 @@ impl TaskPlan {
             self.snapshots,
             counters,
             self.pace,
-        ))
+        );
+        Ok(task.with_overtaking(self.overtaking))
     }
 }
 

@@ -5,6 +5,7 @@
 //! operator to operator by their queues; nothing here recurses, so an operator can be interrupted anywhere.
 
 mod marks;
+mod overtake;
 mod place;
 mod route;
 mod source;
@@ -209,6 +210,8 @@ pub struct Chain {
     /// What the operator there is at work on. After an error or a panic it still says how far the operator came.
     in_hand: Option<Work>,
     stage: Cell<u32>,
+    /// Operators may emit although there is no room.
+    pressed: bool,
     /// When the first of the operators wants to be called.
     wake_at: Option<Timestamp>,
     /// The operator that was called last without input: the others' turn is next.
@@ -227,6 +230,7 @@ impl Chain {
         Chain {
             wake_at: nodes.iter().filter_map(|node| node.wake_at).min(),
             woken: 0,
+            pressed: false,
             nodes,
             outboxes,
             env,

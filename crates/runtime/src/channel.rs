@@ -8,6 +8,7 @@
 use crate::metrics::HighWater;
 use crate::waker::SlotWaker;
 use rivermark_data::Element;
+use rivermark_types::{Barrier, CheckpointId};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,8 +32,22 @@ struct Shared {
     /// The producer found no room and waits to be woken.
     starved: AtomicBool,
     credit: Credit,
+    /// Barriers sent so far.
+    barriers: AtomicUsize,
+    announcements: Announcements,
     producer: SlotWaker,
     consumer: SlotWaker,
+}
+
+/// Counts the barriers that were put into any channel of one task: a look tells that there is something to look for.
+#[derive(Clone, Debug, Default)]
+pub struct Announcements(Arc<AtomicUsize>);
+
+impl Announcements {
+    /// How many there have been.
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 impl Shared {
@@ -95,15 +110,22 @@ pub struct Receiver(Arc<Shared>);
 
 /// A channel between the slots that the wakers belong to.
 pub fn channel(credit: Credit, producer: SlotWaker, consumer: SlotWaker) -> (Sender, Receiver) {
-    watched_channel(credit, producer, consumer, Arc::default())
+    watched_channel(
+        credit,
+        producer,
+        consumer,
+        Arc::default(),
+        Announcements::default(),
+    )
 }
 
-/// The same; what is in it at most is noted.
+/// The same; what is in it at most is noted, and its barriers are announced to its consumer.
 pub fn watched_channel(
     credit: Credit,
     producer: SlotWaker,
     consumer: SlotWaker,
     peaks: Arc<ChannelPeaks>,
+    announcements: Announcements,
 ) -> (Sender, Receiver) {
     let shared = Arc::new(Shared {
         queue: Mutex::default(),
@@ -113,6 +135,8 @@ pub fn watched_channel(
         batch_bytes: AtomicUsize::new(0),
         starved: AtomicBool::new(false),
         credit,
+        barriers: AtomicUsize::new(0),
+        announcements,
         producer,
         consumer,
     });
@@ -148,12 +172,18 @@ impl Sender {
             self.peaks.bytes.reach(bytes_before + bytes);
             self.peaks.batch_bytes.reach(bytes);
         }
+        let is_barrier = matches!(element, Element::Barrier(_));
         let was_empty = {
             let mut queue = self.shared.queue();
             queue.push_back(element);
             queue.len() == 1
         };
-        if was_empty {
+        if is_barrier {
+            self.shared.barriers.fetch_add(1, Ordering::Release);
+            self.shared.announcements.0.fetch_add(1, Ordering::Release);
+        }
+        // A barrier may overtake: its consumer hears of it although there is something else to do first.
+        if was_empty || is_barrier {
             self.shared.consumer.wake();
         }
     }
@@ -178,6 +208,33 @@ impl Receiver {
     pub fn is_empty(&self) -> bool {
         self.0.queue().is_empty()
     }
+
+    /// How many barriers were put into it so far.
+    pub fn barriers_sent(&self) -> usize {
+        self.0.barriers.load(Ordering::Acquire)
+    }
+
+    /// The barriers that are queued, in order.
+    pub fn queued_barriers(&self) -> Vec<Barrier> {
+        let queue = self.0.queue();
+        let barriers = queue.iter().filter_map(|element| match element {
+            Element::Barrier(barrier) => Some(*barrier),
+            _ => None,
+        });
+        barriers.collect()
+    }
+
+    /// Lets a queued barrier overtake everything in front of it: what that is (it stays queued), in order and without other
+    /// barriers. `None` if the barrier is not queued.
+    pub fn overtake(&self, checkpoint: CheckpointId) -> Option<Vec<Element>> {
+        let mut queue = self.0.queue();
+        let is_it = |element: &Element| matches!(element, Element::Barrier(b) if b.checkpoint == checkpoint);
+        let at = queue.iter().position(is_it)?;
+        queue.remove(at);
+        let overtaken = queue.iter().take(at);
+        let overtaken = overtaken.filter(|element| !matches!(element, Element::Barrier(_)));
+        Some(overtaken.cloned().collect())
+    }
 }
 
 #[cfg(test)]
@@ -191,6 +248,38 @@ mod tests {
     }
 
     #[test]
+    fn a_barrier_is_announced_and_overtakes_what_stays_queued() {
+        let announcements = Announcements::default();
+        let barrier = |id| Barrier {
+            checkpoint: CheckpointId(id),
+            kind: rivermark_types::SnapshotKind::Checkpoint,
+        };
+        let credit = Credit { rows: 10, bytes: 400 };
+        let wakers = [SlotWaker::default(), SlotWaker::default()];
+        let [producer, consumer] = wakers;
+        let (tx, rx) = watched_channel(credit, producer, consumer, Arc::default(), announcements.clone());
+        tx.send(batch(1));
+        tx.send(Element::Barrier(barrier(1)));
+        tx.send(Element::Watermark(Timestamp(3)));
+        tx.send(batch(2));
+        assert_eq!(announcements.count(), 1);
+        assert!(rx.overtake(CheckpointId(2)).is_none(), "it is not there yet");
+        tx.send(Element::Barrier(barrier(2)));
+        tx.send(batch(3));
+        assert_eq!((announcements.count(), rx.barriers_sent()), (2, 2));
+        assert_eq!(rx.queued_barriers(), [barrier(1), barrier(2)]);
+        let overtaken = rx.overtake(CheckpointId(2)).unwrap();
+        assert!(
+            matches!(&overtaken[..], [Element::Batch(a), Element::Watermark(Timestamp(3)), Element::Batch(b)]
+                if a.len() == 1 && b.len() == 2),
+            "{overtaken:?}"
+        );
+        assert_eq!(rx.queued_barriers(), [barrier(1)]);
+        let left = std::iter::from_fn(|| rx.pop()).count();
+        assert_eq!(left, 5, "all but the barrier are still delivered");
+    }
+
+    #[test]
     fn credit_bounds_rows_and_bytes_and_one_larger_batch_passes_alone() {
         let peaks = Arc::new(ChannelPeaks::default());
         let (tx, rx) = watched_channel(
@@ -198,6 +287,7 @@ mod tests {
             SlotWaker::default(),
             SlotWaker::default(),
             peaks.clone(),
+            Announcements::default(),
         );
         assert_eq!(tx.room(), 10);
         tx.send(batch(4));

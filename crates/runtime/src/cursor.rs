@@ -23,13 +23,16 @@ pub(crate) trait AnyRows {
     ) -> Result<(), Failure>;
     fn opened(&mut self) -> Option<&mut dyn Any>;
     fn take_whole(&mut self) -> Option<Batch>;
+    /// The rows not taken yet, as they are: they stay here too.
+    fn rest(&self) -> Option<Batch>;
 }
 
 /// `TypedRows<T>` for some `T`.
 pub(crate) trait OpenRows: Any {
     fn remaining(&self) -> usize;
     fn as_any(&mut self) -> &mut dyn Any;
-    fn rest(&mut self) -> Batch;
+    fn take_rest(&mut self) -> Batch;
+    fn copy_rest(&self) -> Batch;
 }
 
 impl<'a> RowCursor<'a> {
@@ -186,7 +189,13 @@ impl<T: Data> OpenRows for TypedRows<T> {
     fn as_any(&mut self) -> &mut dyn Any {
         self
     }
-    fn rest(&mut self) -> Batch {
+    fn copy_rest(&self) -> Batch {
+        Batch::new(Typed {
+            values: self.values.as_slice().to_vec(),
+            times: self.times.as_ref().map(|times| times.as_slice().to_vec()),
+        })
+    }
+    fn take_rest(&mut self) -> Batch {
         let values = std::mem::take(&mut self.values).collect();
         let times = self.times.take().map(Iterator::collect);
         self.slice = 0;
@@ -231,8 +240,17 @@ impl AnyRows for HeldRows {
     fn take_whole(&mut self) -> Option<Batch> {
         match std::mem::replace(self, HeldRows::Gone) {
             HeldRows::Erased(batch) => Some(batch),
-            HeldRows::Open(mut rows) => Some(rows.rest()),
+            HeldRows::Open(mut rows) => Some(rows.take_rest()),
             HeldRows::Gone => None,
         }
+    }
+
+    fn rest(&self) -> Option<Batch> {
+        match self {
+            HeldRows::Erased(batch) => Some(batch.clone()),
+            HeldRows::Open(rows) => Some(rows.copy_rest()),
+            HeldRows::Gone => None,
+        }
+        .filter(|rest| !rest.is_empty())
     }
 }

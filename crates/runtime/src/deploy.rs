@@ -3,8 +3,9 @@
 use crate::build::{NodePlan, OutputPlan, TaskPlan};
 use crate::careful::Care;
 use crate::chain::{Slice, Target};
-use crate::channel::{Credit, Receiver, Sender, watched_channel};
+use crate::channel::{Announcements, Credit, Receiver, Sender, watched_channel};
 use crate::gate::InputChannel;
+use crate::in_flight::{ChannelOrigin, RestoredChannel};
 use crate::messages::{TaskCommand, TaskEvent};
 use crate::metrics::{JobCounters, SubtaskCounters};
 use crate::operator::{Lists, SubtaskInfo};
@@ -12,14 +13,13 @@ use crate::program::Program;
 use crate::seams::Seams;
 use crate::side::{TakenOutput, TakenOutputs};
 use crate::slot::{Slot, SlotCommand};
-use crate::task::Pace;
+use crate::task::{Overtaking, Pace};
 use crate::waker::SlotWaker;
-use rivermark_data::{Route, Router};
+use rivermark_data::{EdgeType, Route, Router};
 use rivermark_env::{Env, TaskHandle};
-use rivermark_protocol::aligner::AlignMode;
 use rivermark_protocol::graph::{Node, Partitioning};
 use rivermark_protocol::plan::{Exchange, Plan, Vertex};
-use rivermark_state::{SnapshotHandle, SnapshotReader};
+use rivermark_state::{InFlightChannel, SnapshotHandle, SnapshotReader};
 use rivermark_types::{
     Attempt, EdgeId, Failure, Generation, JobName, NodeId, Result, SlotId, SubtaskId, Timestamp, VertexId,
 };
@@ -39,6 +39,8 @@ pub struct Limits {
     pub slice: Slice,
     /// How tasks share a slot.
     pub pace: Pace,
+    /// The most bytes that may be in flight to one subtask at a checkpoint.
+    pub in_flight_bytes: u64,
 }
 
 impl Default for Limits {
@@ -59,6 +61,7 @@ impl Default for Limits {
                 walk_rows: 8192,
                 linger: Duration::from_millis(100),
             },
+            in_flight_bytes: 256 << 20,
         }
     }
 }
@@ -79,6 +82,21 @@ pub struct Share {
     pub lists: Lists,
     /// Its watermark.
     pub watermark: Timestamp,
+    /// What it gets of what was in flight to the operator.
+    pub in_flight: Vec<InFlightShare>,
+}
+
+/// A channel of the checkpoint whose records in flight a subtask gets, or some of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InFlightShare {
+    /// The channel.
+    pub channel: InFlightChannel,
+    /// The subtask that it led to.
+    pub to: u32,
+    /// The edge of the graph that its records are of now.
+    pub edge: usize,
+    /// Only those records that the edge leads to this subtask.
+    pub only_own: bool,
 }
 
 /// Everything an attempt needs.
@@ -97,8 +115,6 @@ pub struct Deployment {
     pub plan: Arc<Plan>,
     /// The seed of the key hash.
     pub seed: u64,
-    /// How barriers are aligned.
-    pub mode: AlignMode,
     /// Limits and pace.
     pub limits: Limits,
     /// The checkpoint it starts from, if any.
@@ -160,6 +176,7 @@ impl Deployed {
 struct Wiring {
     senders: BTreeMap<(EdgeId, u32), Vec<Sender>>,
     receivers: BTreeMap<(EdgeId, u32), Vec<(u32, Receiver)>>,
+    announcements: BTreeMap<SubtaskId, Announcements>,
 }
 
 impl Deployment {
@@ -243,6 +260,7 @@ impl Deployment {
                         waker(from),
                         waker(to),
                         self.counters.channels.clone(),
+                        wiring.announcements.entry(to).or_default().clone(),
                     );
                     wiring
                         .senders
@@ -281,9 +299,15 @@ impl Deployment {
             info: self.info(vertex, vertex.head, subtask, vertex.name.clone()),
             nodes: nodes.collect::<Result<_>>()?,
             inputs: self.inputs(subtask, wiring)?,
+            announcements: wiring.announcements.remove(&subtask).unwrap_or_default(),
+            in_flight: self.in_flight(vertex, subtask)?,
             outputs,
             seed: self.seed,
-            mode: self.mode,
+            overtaking: Overtaking {
+                name: self.program.graph.stable_name(vertex.head),
+                mode: self.program.graph.align_mode(),
+                max_bytes: self.limits.in_flight_bytes,
+            },
             restore: self.restore.as_ref().map(|restore| restore.reader.clone()),
             snapshots: self.snapshots.clone(),
             events: self.events.clone(),
@@ -364,10 +388,7 @@ impl Deployment {
     }
 
     fn output(&self, exchange: &Exchange, from: u32, wiring: &mut Wiring) -> Result<OutputPlan> {
-        let edge =
-            self.program.edges.get(exchange.edge as usize).ok_or_else(|| {
-                Failure::bug(format!("the program has no type for exchange {}", exchange.id))
-            })?;
+        let edge = self.edge(exchange.edge as usize)?;
         let senders = wiring.senders.remove(&(exchange.id, from)).unwrap_or_default();
         let max_parallelism = self.vertex(exchange.to)?.max_parallelism;
         let route = match exchange.partitioning {
@@ -394,6 +415,48 @@ impl Deployment {
         })
     }
 
+    fn edge(&self, index: usize) -> Result<&Arc<dyn EdgeType>> {
+        let edge = self.program.edges.get(index);
+        edge.ok_or_else(|| Failure::bug(format!("the program has no type for edge {index}")))
+    }
+
+    /// What was in flight to the operators of a task, with the place of each.
+    fn in_flight(&self, vertex: &Vertex, subtask: SubtaskId) -> Result<Vec<(usize, RestoredChannel)>> {
+        let Some(restore) = &self.restore else {
+            return Ok(vec![]);
+        };
+        let mut channels = vec![];
+        for (at, node) in vertex.nodes.iter().enumerate() {
+            let shares = restore.shares.get(node);
+            let share = shares.and_then(|shares| shares.get(subtask.index as usize));
+            for share in share.into_iter().flat_map(|share| &share.in_flight) {
+                let partitioning = self
+                    .program
+                    .graph
+                    .edges
+                    .get(share.edge)
+                    .map(|edge| edge.partitioning);
+                let route = match partitioning {
+                    Some(Partitioning::Custom) => Route::Custom,
+                    _ => Route::Key {
+                        seed: self.seed,
+                        max_parallelism: vertex.max_parallelism,
+                    },
+                };
+                let part = (route, vertex.parallelism as usize, subtask.index as usize);
+                let channel = RestoredChannel {
+                    channel: share.channel.clone(),
+                    operator: self.program.graph.stable_name(*node),
+                    to: share.to,
+                    edge: self.edge(share.edge)?.clone(),
+                    part: share.only_own.then_some(part),
+                };
+                channels.push((at, channel));
+            }
+        }
+        Ok(channels)
+    }
+
     fn inputs(&self, subtask: SubtaskId, wiring: &mut Wiring) -> Result<Vec<InputChannel>> {
         let mut inputs = vec![];
         for exchange in self
@@ -403,6 +466,14 @@ impl Deployment {
             .filter(|exchange| exchange.to == subtask.vertex)
         {
             let from = &self.vertex(exchange.from)?.name;
+            let origin = ChannelOrigin {
+                operator: self.program.graph.stable_name(exchange.from_node),
+                port: exchange.port,
+                index: 0,
+                edge: self.edge(exchange.edge as usize)?.clone(),
+                by_key: exchange.partitioning == Partitioning::Key,
+                keeps_order: self.program.graph.keeps_order(exchange.partitioning),
+            };
             for (index, receiver) in wiring
                 .receivers
                 .remove(&(exchange.id, subtask.index))
@@ -412,6 +483,10 @@ impl Deployment {
                     input: exchange.to_input,
                     from: format!("{from}/{index}"),
                     receiver,
+                    origin: ChannelOrigin {
+                        index,
+                        ..origin.clone()
+                    },
                 });
             }
         }

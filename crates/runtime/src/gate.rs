@@ -4,11 +4,13 @@
 //! highest that any of them has reached, since nobody is left to wait for, and the task is idle itself. A channel that comes
 //! back from idleness behind the watermark lags: it counts again when it has caught up.
 
-use crate::channel::Receiver;
+use crate::channel::{Announcements, Receiver};
+use crate::in_flight::{CapturedChannel, ChannelOrigin, InFlight, RestoredInput};
 use crate::seams::Seams;
 use rivermark_data::{Activity, Batch, Element};
 use rivermark_protocol::aligner::{AlignAction, AlignEvent, AlignMode, Aligner, AlignmentStats};
 use rivermark_types::{Barrier, ChannelIndex, CheckpointId, InputId, Millis, SubtaskId, Timestamp};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// An input channel as it is wired.
@@ -19,6 +21,8 @@ pub struct InputChannel {
     pub from: String,
     /// Its elements.
     pub receiver: Receiver,
+    /// What its records in flight are found by.
+    pub origin: ChannelOrigin,
 }
 
 struct Channel {
@@ -30,9 +34,24 @@ struct Channel {
     lags: bool,
     watermark: Timestamp,
     rows: u64,
+    /// How many of its barriers the aligner has heard of.
+    announced: usize,
 }
 
 impl Channel {
+    fn new(wired: InputChannel, watermark: Timestamp, idle: bool) -> Channel {
+        Channel {
+            wired,
+            blocked: false,
+            ended: false,
+            idle,
+            lags: false,
+            watermark,
+            rows: 0,
+            announced: 0,
+        }
+    }
+
     /// Whether rows may still come.
     fn is_open(&self) -> bool {
         !self.ended && self.watermark != Timestamp::MAX
@@ -47,7 +66,7 @@ pub enum Delivery {
     Watermark(Timestamp),
     /// All channels went idle, or one came back.
     Status(Activity),
-    /// All barriers are in: cut here.
+    /// All barriers are in, or they overtake: cut here.
     Cut(Barrier),
     /// Something was taken in that the chain need not know of.
     Nothing,
@@ -64,6 +83,20 @@ pub struct Gate {
     idle: bool,
     /// What follows what was delivered last.
     follows: Option<Delivery>,
+    /// While channels hold what was in flight at the checkpoint: the real ones, not read before those are at their end.
+    waiting: Vec<Channel>,
+    announcements: Announcements,
+    /// How many of the announcements were heard.
+    heard: usize,
+    /// Whether announcements matter.
+    listens: bool,
+    /// Rows of the last delivery that the task has not taken, while barriers overtake them.
+    rest: Vec<Element>,
+    /// What is in flight at the checkpoint that overtook, while channels are captured.
+    capturing: Option<InFlight>,
+    /// The same when all of it is known.
+    captured: Option<InFlight>,
+    given_up: Option<CheckpointId>,
     actions: Vec<AlignAction>,
     last: Option<usize>,
     subtask: SubtaskId,
@@ -79,19 +112,23 @@ impl Gate {
         subtask: SubtaskId,
         seams: Arc<dyn Seams>,
     ) -> Gate {
-        let aligner = Aligner::new(mode, channels.len());
-        let channels = channels.into_iter().map(|wired| Channel {
-            wired,
-            blocked: false,
-            ended: false,
-            idle: false,
-            lags: false,
-            watermark: Timestamp::MIN,
-            rows: 0,
-        });
+        let mut aligner = Aligner::new(mode, channels.len());
+        let in_order = (0..).zip(&channels).filter(|(_, wired)| wired.origin.keeps_order);
+        in_order.for_each(|(index, _)| aligner.keep_order(ChannelIndex(index)));
+        let channels = channels
+            .into_iter()
+            .map(|wired| Channel::new(wired, Timestamp::MIN, false));
         Gate {
             channels: channels.collect(),
             aligner,
+            waiting: vec![],
+            announcements: Announcements::default(),
+            heard: 0,
+            listens: matches!(mode, AlignMode::Unaligned { .. }),
+            rest: vec![],
+            capturing: None,
+            captured: None,
+            given_up: None,
             next: 0,
             watermark,
             is_told: false,
@@ -102,6 +139,24 @@ impl Gate {
             subtask,
             seams,
         }
+    }
+
+    /// Where the barriers of its channels are announced.
+    pub fn listen_to(&mut self, announcements: Announcements) {
+        self.announcements = announcements;
+    }
+
+    /// Puts what was in flight at the checkpoint in front of everything.
+    pub fn resume(&mut self, restored: Vec<RestoredInput>) {
+        if restored.is_empty() {
+            return;
+        }
+        let restored = restored
+            .into_iter()
+            .map(|input| Channel::new(input.wired, input.watermark, input.idle));
+        self.waiting = std::mem::replace(&mut self.channels, restored.collect());
+        // The watermark may have risen at the cut, and what it made due was not finished.
+        self.follows = Some(self.changed());
     }
 
     /// The next element of a channel that may be read, in turns; `None` if there is none at hand.
@@ -119,6 +174,9 @@ impl Gate {
             if let Some(element) = channel.wired.receiver.pop() {
                 self.next = (at + 1) % count;
                 self.last = Some(at);
+                if let Some(capturing) = &mut self.capturing {
+                    capturing.pass(at, &element);
+                }
                 return Some(self.take(at, element, now));
             }
         }
@@ -179,6 +237,7 @@ impl Gate {
                     barrier,
                 },
             ),
+            Element::End if !self.waiting.is_empty() => self.resumed(at),
             Element::End => {
                 self.channels[at].ended = true;
                 self.align(now, AlignEvent::ChannelEnded { channel: index })
@@ -242,30 +301,154 @@ impl Gate {
             .min()
     }
 
-    fn align(&mut self, now: Millis, event: AlignEvent) -> Delivery {
-        let mut actions = std::mem::take(&mut self.actions);
-        let aligner = &mut self.aligner;
-        self.seams.align(self.subtask, event, &mut |event| {
-            aligner.handle(now, event, &mut actions)
-        });
-        debug_assert_eq!(self.aligner.check(), Ok(()));
-        let mut delivery = Delivery::Nothing;
-        for action in actions.drain(..) {
-            match action {
-                AlignAction::Block(channel) => self.channels[channel.0 as usize].blocked = true,
-                // Read again only after the cut: the task polls no more until its chain is drained.
-                AlignAction::Unblock(channel) => self.channels[channel.0 as usize].blocked = false,
-                AlignAction::Snapshot(barrier) => delivery = Delivery::Cut(barrier),
-                AlignAction::Abandoned(_) => {}
-                // Only in a mode that the runtime does not ask for yet.
-                AlignAction::Overtake(_) | AlignAction::Capture(_) | AlignAction::Captured(_) => {}
+    /// When the last channel of what was in flight is at its end, the real ones are read. Until then each holds the watermark
+    /// back, at its end too: it goes on in a real one.
+    fn resumed(&mut self, at: usize) -> Delivery {
+        self.channels[at].blocked = true;
+        if self.channels.iter().any(|channel| !channel.blocked) {
+            return Delivery::Nothing;
+        }
+        self.channels = std::mem::take(&mut self.waiting);
+        (self.next, self.last) = (0, None);
+        self.changed()
+    }
+
+    /// Tells the aligner of barriers that were put into channels since the last time.
+    pub fn hear(&mut self, now: impl FnOnce() -> Millis) {
+        // What was in flight at the checkpoint comes first: barriers are heard of when it has been.
+        if !self.listens || !self.waiting.is_empty() {
+            return;
+        }
+        let count = self.announcements.count();
+        if count == self.heard {
+            return;
+        }
+        self.heard = count;
+        let now = now();
+        for at in 0..self.channels.len() {
+            let channel = &mut self.channels[at];
+            let sent = channel.wired.receiver.barriers_sent();
+            if std::mem::replace(&mut channel.announced, sent) == sent || channel.wired.origin.keeps_order {
+                continue;
+            }
+            let channel = ChannelIndex(at as u32);
+            for barrier in self.channels[at].wired.receiver.queued_barriers() {
+                self.align(now, AlignEvent::Announced { channel, barrier });
             }
         }
-        self.actions = actions;
+    }
+
+    /// From when on [`Gate::overtake`] cuts; `None` if something else must come first.
+    pub fn overtake_at(&self) -> Option<Millis> {
+        // What follows from a mark belongs before the cut, as the mark does.
+        self.aligner.overtake_at().filter(|_| self.follows.is_none())
+    }
+
+    /// The barriers overtake, also the rows that the task has not taken yet of the last delivery.
+    pub fn overtake(&mut self, now: Millis, rest: Vec<Element>) -> Delivery {
+        self.rest = rest;
+        let delivery = self.align(now, AlignEvent::Ready);
+        debug_assert!(
+            self.rest.is_empty(),
+            "rows in hand come from a channel that was not cut"
+        );
+        delivery
+    }
+
+    /// Whether what is in flight at a checkpoint is not known yet.
+    pub fn captures(&self, checkpoint: CheckpointId) -> bool {
+        self.capturing()
+            .is_some_and(|(captured, _)| captured == checkpoint)
+    }
+
+    /// The checkpoint at which channels are being captured, and about how many bytes are so far.
+    pub fn capturing(&self) -> Option<(CheckpointId, u64)> {
+        let known = self.capturing.as_ref().or(self.captured.as_ref());
+        known.map(|known| (known.barrier.checkpoint, known.bytes()))
+    }
+
+    /// Gives up what is captured: the checkpoint will not be acknowledged.
+    pub fn give_up_capture(&mut self) {
+        if let Some((checkpoint, _)) = self.capturing() {
+            self.given_up = Some(checkpoint);
+        }
+        (self.capturing, self.captured) = (None, None);
+    }
+
+    /// Whether the cut of a checkpoint was made, but what is in flight will never be known.
+    pub fn gave_up(&self, checkpoint: CheckpointId) -> bool {
+        self.given_up == Some(checkpoint)
+    }
+
+    /// What was in flight at a checkpoint that overtook, once it is known.
+    pub(crate) fn take_captured(&mut self) -> Option<InFlight> {
+        self.captured.take()
+    }
+
+    /// Every channel as it is at the cut.
+    fn start_capture(&mut self, barrier: Barrier) {
+        let capture = |channel: &Channel| {
+            let (origin, input) = (channel.wired.origin.clone(), channel.wired.input.0);
+            (!channel.ended).then(|| CapturedChannel::new(input, origin, channel.watermark, channel.idle))
+        };
+        let channels = self.channels.iter().map(capture).collect();
+        self.capturing = Some(InFlight::new(barrier, channels));
+    }
+
+    /// Takes what is in flight in a channel by reference; its barrier, if that is queued and thereby delivered.
+    fn capture(&mut self, index: ChannelIndex) -> Option<Barrier> {
+        let at = index.0 as usize;
+        let capturing = self.capturing.as_mut()?;
+        if self.last == Some(at) {
+            capturing.add(at, &std::mem::take(&mut self.rest), true);
+        }
+        let receiver = &self.channels[at].wired.receiver;
+        let Some(mut overtaken) = receiver.overtake(capturing.barrier.checkpoint) else {
+            capturing.add(at, &[], true);
+            return None;
+        };
+        self.seams.overtaken(&mut overtaken);
+        capturing.add(at, &overtaken, false);
+        Some(capturing.barrier)
+    }
+
+    fn align(&mut self, now: Millis, event: AlignEvent) -> Delivery {
+        let mut delivery = Delivery::Nothing;
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let mut actions = std::mem::take(&mut self.actions);
+            let aligner = &mut self.aligner;
+            self.seams.align(self.subtask, event, &mut |event| {
+                aligner.handle(now, event, &mut actions)
+            });
+            debug_assert_eq!(self.aligner.check(), Ok(()));
+            for action in actions.drain(..) {
+                match action {
+                    AlignAction::Block(channel) => self.channels[channel.0 as usize].blocked = true,
+                    // Read again only after the cut: the task polls no more until its chain is drained.
+                    AlignAction::Unblock(channel) => self.channels[channel.0 as usize].blocked = false,
+                    AlignAction::Snapshot(barrier) => delivery = Delivery::Cut(barrier),
+                    AlignAction::Overtake(barrier) => {
+                        self.start_capture(barrier);
+                        delivery = Delivery::Cut(barrier);
+                    }
+                    AlignAction::Capture(channel) => {
+                        let delivered = self.capture(channel);
+                        events.extend(delivered.map(|barrier| AlignEvent::Barrier { channel, barrier }));
+                    }
+                    AlignAction::Captured(_) => self.captured = self.capturing.take(),
+                    AlignAction::Abandoned(_) => self.give_up_capture(),
+                }
+            }
+            self.actions = actions;
+        }
         delivery
     }
 }
 
+#[cfg(test)]
+#[path = "gate_overtake_tests.rs"]
+mod overtake_tests;
 #[cfg(test)]
 #[path = "gate_tests.rs"]
 mod tests;

@@ -4,7 +4,9 @@ use super::*;
 use crate::channel::{Credit, Sender, channel};
 use crate::seams::NoSeams;
 use crate::waker::SlotWaker;
-use rivermark_types::VertexId;
+use rivermark_data::TypedEdge;
+use rivermark_state::batch_rows;
+use rivermark_types::{Uid, VertexId};
 
 struct Bench {
     gate: Gate,
@@ -24,6 +26,14 @@ impl Bench {
                     input: InputId(0),
                     from: format!("source/{at}"),
                     receiver,
+                    origin: ChannelOrigin {
+                        operator: Uid::from("source"),
+                        port: 0,
+                        index: at as u32,
+                        edge: Arc::new(TypedEdge::<u64>::new(batch_rows::<u64>())),
+                        by_key: false,
+                        keeps_order: false,
+                    },
                 };
                 (sender, wired)
             })

@@ -13,6 +13,7 @@ pub mod channel;
 pub mod cursor;
 pub mod deploy;
 pub mod gate;
+pub mod in_flight;
 pub mod lists;
 pub mod messages;
 pub mod metrics;

@@ -37,7 +37,8 @@ pub enum Flow {
 /// Order of calls: `open` once; then any of `on_batch`, `on_watermark`, `on_status`, `on_event` in stream order, and `on_wake`
 /// between any two of them; `before_barrier` when a barrier has been through all inputs, followed by `snapshot_lists`
 /// without anything in between; `on_end` last, after which nothing comes. A call that returned `More` or `Wait` is repeated
-/// until `Done` before any other but `on_event`.
+/// until `Done` before any other but `on_event`; but a barrier that overtakes may come between two calls of `on_batch` with the
+/// same rows, so nothing about them is kept outside of the cursor.
 ///
 /// No call may block: work outside the process goes to the I/O runtime, and the operator returns `Wait`. No call sees
 /// alignment, channels or snapshots. After a failure the operator is dropped without a further call.

@@ -1,9 +1,11 @@
 //! Where the simulator may reach in: what is wrapped here is identity in production, and a planted bug or a forced codec in
 //! a test. Nothing else in the engine knows that there are tests.
 
+use crate::gate::InputChannel;
+use crate::in_flight::{RestoredChannel, RestoredInput};
 use crate::messages::TaskCommand;
 use crate::operator::Lists;
-use rivermark_data::{Batch, EdgeType};
+use rivermark_data::{Batch, EdgeType, Element};
 use rivermark_protocol::aligner::AlignEvent;
 use rivermark_protocol::coordinator::CkAction;
 use rivermark_state::RestoredState;
@@ -37,6 +39,12 @@ pub trait Seams: Send + Sync {
     fn attempt(&self, next: Attempt) -> Attempt {
         next
     }
+    /// What barriers have overtaken in the queue of one channel: it will be part of the checkpoint.
+    fn overtaken(&self, _elements: &mut Vec<Element>) {}
+    /// A channel of the checkpoint from which a subtask is about to fetch what was in flight.
+    fn fetch(&self, _channel: &mut RestoredChannel) {}
+    /// What was in flight to a subtask at the checkpoint, and the channels that are read behind it.
+    fn resume(&self, _in_flight: &mut Vec<RestoredInput>, _channels: &mut Vec<InputChannel>) {}
     /// What an operator gets back from a checkpoint.
     fn restore(&self, _operator: &Uid, _lists: &mut Lists, _keyed: &mut RestoredState) {}
 }

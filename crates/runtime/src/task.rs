@@ -4,18 +4,22 @@
 //! a source; then, in turns, new input and operators that are due by themselves; and beside all of it, the walk over frozen tables. Data move only while there is room
 //! downstream; barriers, events and walks always.
 
+mod overtake;
+
+pub use overtake::Overtaking;
+
 use crate::careful::FailedRow;
 use crate::chain::{Chain, ChainState, NodeSnapshot};
 use crate::gate::{Delivery, Gate};
 use crate::messages::{OperatorEvent, TaskCommand};
 use crate::metrics::SubtaskCounters;
 use crate::metrics::time::Stopwatch;
-use crate::operator::SubtaskInfo;
+use crate::operator::{Lists, SubtaskInfo};
 use crate::source::SourcePoll;
 use rivermark_env::Env;
 use rivermark_state::image::ImageSink;
 use rivermark_state::{SnapshotHandle, SubtaskEntry, SubtaskSnapshot, Walk};
-use rivermark_types::{Barrier, CheckpointId, Millis, NodeId, Result, SnapshotKind};
+use rivermark_types::{Barrier, CheckpointId, Millis, NodeId, Result, SnapshotKind, Timestamp, Uid};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,6 +70,8 @@ pub struct Task {
     cut_ns: u64,
     /// The snapshot whose rows are still being copied.
     walking: Option<Walking>,
+    overtaking: Overtaking,
+    progress: overtake::Progress,
     snapshots: SnapshotHandle,
     counters: Arc<SubtaskCounters>,
     pace: Pace,
@@ -109,6 +115,8 @@ impl Task {
             cutting: None,
             cut_ns: 0,
             walking: None,
+            overtaking: Overtaking::default(),
+            progress: overtake::Progress::default(),
             snapshots,
             counters,
             pace,
@@ -119,6 +127,12 @@ impl Task {
             woke: false,
             ended: false,
         }
+    }
+
+    /// The same task, whose barriers may overtake.
+    pub fn with_overtaking(mut self, overtaking: Overtaking) -> Task {
+        self.overtaking = overtaking;
+        self
     }
 
     /// Who this is.
@@ -146,6 +160,7 @@ impl Task {
             // A source takes these in stream order, between two polls; operators behind it hear at once, since what they
             // wait for may be just this.
             TaskCommand::Trigger(_) if self.chain.is_source() => {
+                self.note_trigger();
                 self.orders.push_back(command);
                 Ok(())
             }
@@ -211,7 +226,9 @@ impl Task {
         // job at rest would wait for whatever wakes the slot next.
         let look_again = self.walking.is_some().then(|| now.after(WALK_RETRY));
         let next_sweep = next_sweep.map(|wait| now.after(wait));
-        let until = [idle_until, look_again, next_sweep].into_iter().flatten().min();
+        let overtake_at = self.overtake_at().filter(|at| *at > now);
+        let until = [idle_until, look_again, next_sweep, overtake_at];
+        let until = until.into_iter().flatten().min();
         Ok(Step::Idle(until))
     }
 
@@ -231,6 +248,18 @@ impl Task {
     }
 
     fn advance_once(&mut self) -> Result<Advance> {
+        if self.chain.has_no_barrier()
+            && let Some(barrier) = self.cutting.take()
+        {
+            self.chain.release();
+            self.cut(barrier)?;
+            return Ok(Advance::Progress);
+        }
+        if self.cutting.is_none()
+            && let Some(advance) = self.overtake()?
+        {
+            return Ok(advance);
+        }
         match self.chain.run()? {
             ChainState::Progress => return Ok(Advance::Progress),
             ChainState::NoRoom => {
@@ -243,10 +272,6 @@ impl Task {
         }
         if self.ended {
             return Ok(Advance::Ended);
-        }
-        if let Some(barrier) = self.cutting.take() {
-            self.cut(barrier)?;
-            return Ok(Advance::Progress);
         }
         // What comes and what is due by itself take turns, so that neither keeps the other waiting.
         let woke = std::mem::take(&mut self.woke);
@@ -286,7 +311,7 @@ impl Task {
                 self.chain.push_watermark(watermark);
             }
             Delivery::Status(activity) => self.chain.push_status(activity),
-            Delivery::Cut(barrier) => self.start_cut(barrier)?,
+            Delivery::Cut(barrier) => self.start_cut(barrier, false)?,
             Delivery::Nothing => {}
         }
         Ok(Advance::Progress)
@@ -295,7 +320,7 @@ impl Task {
     fn poll_source(&mut self) -> Result<Advance> {
         match self.orders.pop_front() {
             Some(TaskCommand::Trigger(barrier)) => {
-                self.start_cut(barrier)?;
+                self.start_cut(barrier, false)?;
                 return Ok(Advance::Progress);
             }
             Some(TaskCommand::Event(node, event)) => {
@@ -326,15 +351,20 @@ impl Task {
         }
     }
 
-    /// The barrier enters the chain. An image still under way is finished first: tables have one epoch at a time.
-    fn start_cut(&mut self, barrier: Barrier) -> Result<()> {
+    /// The barrier enters the chain, behind or in front of the rows before its root. An image still under way is finished
+    /// first: tables have one epoch at a time.
+    fn start_cut(&mut self, barrier: Barrier, in_front: bool) -> Result<()> {
         if barrier.kind == SnapshotKind::Final {
             self.stopped_by = Some(barrier.checkpoint);
         }
         let started = self.env.cost_ns();
         while self.walk(usize::MAX)? {}
+        self.forget_progress();
         self.cutting = Some(barrier);
-        self.chain.push_barrier(barrier)?;
+        match in_front {
+            true => self.chain.push_barrier_in_front(barrier),
+            false => self.chain.push_barrier(barrier)?,
+        }
         self.cut_ns = self.env.cost_ns().saturating_sub(started);
         self.note_barriers(barrier);
         Ok(())
@@ -418,7 +448,10 @@ impl Task {
         Ok(true)
     }
 
-    fn acknowledge(&self, walking: Walking) {
+    fn acknowledge(&mut self, walking: Walking) {
+        let Some((walking, in_flight)) = self.with_in_flight(walking) else {
+            return;
+        };
         let index = self.info.subtask.index;
         let entry = |operator: NodeSnapshot| {
             (
@@ -427,14 +460,33 @@ impl Task {
                     index,
                     watermark: operator.watermark,
                     lists: operator.lists,
+                    in_flight: vec![],
                 },
             )
         };
+        let mut operators: Vec<(Uid, SubtaskEntry)> = walking.operators.into_iter().map(entry).collect();
+        if !in_flight.is_empty() {
+            let name = &self.overtaking.name;
+            let root = operators.iter_mut().find(|(uid, _)| uid == name);
+            match root {
+                Some((_, entry)) => entry.in_flight = in_flight,
+                None => operators.push((
+                    name.clone(),
+                    SubtaskEntry {
+                        index,
+                        // Without a uid it has no state that rows could be late for: it begins anew.
+                        watermark: Timestamp::MIN,
+                        lists: Lists::new(),
+                        in_flight,
+                    },
+                )),
+            }
+        }
         self.snapshots.subtask_done(SubtaskSnapshot {
             checkpoint: walking.checkpoint,
             attempt: self.info.attempt,
             subtask: self.info.subtask,
-            operators: walking.operators.into_iter().map(entry).collect(),
+            operators,
             rows: walking.rows,
         });
     }

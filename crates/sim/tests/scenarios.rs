@@ -40,6 +40,9 @@ fn no_seed_fails_and_the_seeds_are_rough_enough() {
     assert!(total.mean(total.all_faults()) >= 3.0, "{total:?}");
     assert!(total.mean(total.restarts()) >= 1.0, "{total:?}");
     assert!(total.mean(total.restored_both) >= 0.3, "{total:?}");
+    assert!(total.mean(total.overtaken) >= 0.3, "{total:?}");
+    assert!(total.mean(total.restored_in_flight) >= 0.1, "{total:?}");
+    assert!(total.mean(total.rescaled_in_flight) >= 0.03, "{total:?}");
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub enum StateKind {
     Timers,
     /// One accumulator a key and window; the namespace is the window's end.
     Windows,
+    /// Records that were in flight to the operator, by channel; no keyed state.
+    InFlight,
 }
 
 /// The name of a state inside a job, by which a restore finds it.

@@ -6,6 +6,7 @@
 
 use crate::StateError;
 use crate::document;
+use crate::in_flight::InFlightChannel;
 use crate::object::ObjectRef;
 use rivermark_storage::{BlobKey, Digest};
 use rivermark_types::{
@@ -80,6 +81,9 @@ pub struct SubtaskEntry {
     /// Its lists.
     #[serde(default, skip_serializing_if = "Lists::is_empty")]
     pub lists: Lists,
+    /// Its channels with what was in flight in them, if the barriers overtook.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_flight: Vec<InFlightChannel>,
 }
 
 /// A source's enumerator in a manifest.
@@ -161,11 +165,13 @@ impl Manifest {
 impl OperatorEntry {
     /// Whether a restore without this operator would lose something.
     pub fn has_state(&self) -> bool {
+        let has_lists = |subtask: &SubtaskEntry| subtask.lists.values().any(|list| !list.is_empty());
+        let in_flight = |subtask: &SubtaskEntry| subtask.in_flight.iter().any(|channel| channel.rows > 0);
         self.keyed
             || self
                 .subtasks
                 .iter()
-                .any(|subtask| subtask.lists.values().any(|list| !list.is_empty()))
+                .any(|subtask| has_lists(subtask) || in_flight(subtask))
     }
 
     fn check(&self) -> Result<(), String> {

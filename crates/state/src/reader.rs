@@ -5,10 +5,11 @@
 //! retries nothing.
 
 use crate::StateError;
-use crate::image::StateId;
+use crate::image::{StateId, StateKind};
 use crate::manifest::Manifest;
 use crate::object::{ObjectIndex, ObjectRef, PageEntry, check_page};
 use crate::restored::RestoredState;
+use bytes::Bytes;
 use rivermark_storage::Blob;
 use rivermark_types::{KeyGroupRange, Uid};
 use std::collections::BTreeMap;
@@ -51,13 +52,30 @@ impl SnapshotReader {
     pub async fn load(&self, operator: &Uid, range: KeyGroupRange) -> Result<RestoredState, StateError> {
         let mut restored = RestoredState::default();
         for (object, index) in &self.objects {
-            let wanted = |page: &&PageEntry| page.state.operator == *operator && page.overlaps(range);
+            let wanted = |page: &&PageEntry| {
+                page.state.operator == *operator
+                    && page.overlaps(range)
+                    && page.state.kind != StateKind::InFlight
+            };
             let pages: Vec<&PageEntry> = index.pages.iter().filter(wanted).collect();
             for run in runs_of(&pages) {
                 self.fetch(object, run, &mut restored).await?;
             }
         }
         Ok(restored)
+    }
+
+    /// The pages of one state.
+    pub async fn pages(&self, state: &StateId) -> Result<Vec<Bytes>, StateError> {
+        let mut restored = RestoredState::default();
+        for (object, index) in &self.objects {
+            let wanted = |page: &&PageEntry| page.state == *state;
+            let pages: Vec<&PageEntry> = index.pages.iter().filter(wanted).collect();
+            for run in runs_of(&pages) {
+                self.fetch(object, run, &mut restored).await?;
+            }
+        }
+        Ok(restored.take(state).unwrap_or_default())
     }
 
     /// The operators whose keyed rows the snapshot holds, and how much of each state.

@@ -13,6 +13,7 @@ use std::any::type_name;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A job under construction. It only notes down a graph: nothing runs, and nothing outside is touched.
 ///
@@ -90,6 +91,22 @@ impl StreamEnv {
     /// Sets what checkpoints promise; exactly-once if not set.
     pub fn set_mode(&self, mode: GuaranteeMode) {
         self.draft.borrow_mut().job.mode = mode;
+    }
+
+    /// Lets the barriers of checkpoints overtake the records in front of them, after the checkpoint has been aligned for
+    /// `after`; 0 is at once. What they overtake becomes part of the checkpoint, so that it ends soon however slow a sink is.
+    /// Only for exactly-once, and one checkpoint at a time.
+    pub fn set_unaligned_checkpoints(&self, after: Duration) {
+        let job = &mut self.draft.borrow_mut().job;
+        job.unaligned.get_or_insert_default().after = after;
+    }
+
+    /// Lets barriers overtake behind partitioners of the job's own too, which must then give the same subtask for the same
+    /// record, always. Without effect if nothing overtakes.
+    pub fn force_unaligned_checkpoints(&self) {
+        if let Some(unaligned) = &mut self.draft.borrow_mut().job.unaligned {
+            unaligned.forced = true;
+        }
     }
 
     /// The records of a source, with event time as the strategy says. Give it a uid: its positions are state.

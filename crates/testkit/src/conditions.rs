@@ -44,6 +44,17 @@ impl Conditions {
         [sizes(1, ANY, ANY), sizes(7, 1, 1), sizes(ANY, ANY, ANY)]
     }
 
+    /// With more rows in a batch than in a slice.
+    pub(crate) fn sliced() -> [Conditions; 2] {
+        let sizes = |batch, credit| Conditions {
+            batch,
+            slice: 1,
+            credit,
+            is_disturbed: false,
+        };
+        [sizes(7, 1), sizes(ANY, ANY)]
+    }
+
     pub(crate) fn slice(&self) -> Slice {
         Slice {
             budget_ns: 2_000_000,

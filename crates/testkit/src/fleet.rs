@@ -153,6 +153,11 @@ impl Fleet {
 
     /// Feeds events until all are worked off.
     pub(crate) async fn feed(&mut self, events: &[Event]) -> Result<(), String> {
+        let dealt = self.deal(events);
+        self.feed_portions(dealt).await
+    }
+
+    fn deal(&mut self, events: &[Event]) -> Vec<(usize, Portion)> {
         let count = self.instances.len();
         let max = MaxParallelism::default_for(1);
         let turn = &mut self.turn;
@@ -164,7 +169,12 @@ impl Fleet {
             }
         };
         let keys = self.yard.keys.clone();
-        for (at, portion) in portions(events, self.yard.conditions.batch, &keys, SEED, count, owner) {
+        portions(events, self.yard.conditions.batch, &keys, SEED, count, owner)
+    }
+
+    /// Feeds what was dealt out until all is worked off.
+    pub(crate) async fn feed_portions(&mut self, dealt: Vec<(usize, Portion)>) -> Result<(), String> {
+        for (at, portion) in dealt {
             if let Portion::ProcessingTime(time) = portion {
                 self.pass_time(time).await?;
                 continue;
@@ -195,14 +205,53 @@ impl Fleet {
         }
     }
 
-    /// Lets a barrier pass; the rows of the snapshot follow by and by, at the latest in [`Fleet::finish_image`].
-    pub(crate) async fn barrier(&mut self, kind: SnapshotKind) -> Result<CheckpointId, String> {
+    /// Feeds the first batch of the events, and lets a barrier overtake it after so many calls. What is then in flight, and
+    /// what is left of the events; `None` if they begin with no rows or all were taken by then.
+    pub(crate) async fn overtake(
+        &mut self,
+        events: &[Event],
+        calls: usize,
+    ) -> Result<Option<(CheckpointId, Vec<(usize, Portion)>)>, String> {
+        let mut left = self.deal(events);
+        let Some((at, Portion::Rows(input, batch))) = left.first().cloned() else {
+            return Ok(None);
+        };
+        self.instances[at].give(Portion::Rows(input, batch));
+        for _ in 0..calls {
+            self.hear_all()?;
+            if self.instances[at].turn()? != Turn::Again {
+                break;
+            }
+        }
+        let Some(rest) = self.instances[at].rest() else {
+            self.feed_portions(left.split_off(1)).await?;
+            return Ok(None);
+        };
+        left[0] = (at, Portion::Rows(input, rest));
+        let (checkpoint, mut image) = self.begin_image()?;
+        let barrier = Barrier {
+            checkpoint,
+            kind: SnapshotKind::Checkpoint,
+        };
+        self.instances[at].give_barrier_in_front(barrier);
+        while !self.instances[at].is_past_barrier() {
+            self.hear_all()?;
+            if self.instances[at].turn()? == Turn::Waiting {
+                self.wait().await?;
+            }
+        }
+        self.add_to_image(at, &mut image)?;
+        self.image = Some(image);
+        Ok(Some((checkpoint, left)))
+    }
+
+    fn begin_image(&mut self) -> Result<(CheckpointId, Image), String> {
         if self.image.is_some() {
             self.finish_image()?;
         }
         let checkpoint = CheckpointId(self.yard.checkpoints.get() + 1);
         self.yard.checkpoints.set(checkpoint.0);
-        let mut image = Image {
+        let image = Image {
             lists: vec![],
             watermarks: vec![],
             told: self.told.clone(),
@@ -210,16 +259,28 @@ impl Fleet {
             frozen_rows: 0,
             chunks: Chunks::default(),
         };
+        Ok((checkpoint, image))
+    }
+
+    /// What an instance stored for the barrier that has passed it.
+    fn add_to_image(&mut self, at: usize, image: &mut Image) -> Result<(), String> {
+        let instance = &mut self.instances[at];
+        let snapshot = instance.take_snapshot()?;
+        let lists = serde_json::to_string(&snapshot.lists).map_err(|error| error.to_string())?;
+        image.lists.push(lists);
+        image.watermarks.push(snapshot.watermark);
+        image.frozen_rows += instance.state_rows();
+        Ok(())
+    }
+
+    /// Lets a barrier pass; the rows of the snapshot follow by and by, at the latest in [`Fleet::finish_image`].
+    pub(crate) async fn barrier(&mut self, kind: SnapshotKind) -> Result<CheckpointId, String> {
+        let (checkpoint, mut image) = self.begin_image()?;
         for at in 0..self.instances.len() {
             self.instances[at].give_barrier(Barrier { checkpoint, kind })?;
             // Not woken: what comes out up to here belongs before the barrier.
             self.work_off(at).await?;
-            let instance = &mut self.instances[at];
-            let snapshot = instance.take_snapshot()?;
-            let lists = serde_json::to_string(&snapshot.lists).map_err(|error| error.to_string())?;
-            image.lists.push(lists);
-            image.watermarks.push(snapshot.watermark);
-            image.frozen_rows += instance.state_rows();
+            self.add_to_image(at, &mut image)?;
         }
         self.image = Some(image);
         Ok(checkpoint)

@@ -158,6 +158,25 @@ impl Instance {
             .map_err(|failure| failure.to_string())
     }
 
+    /// The rows that it has not taken yet.
+    pub(crate) fn rest(&self) -> Option<Batch> {
+        let mut rest = self.chain.rest_of_root().into_iter();
+        rest.find_map(|element| match element {
+            Element::Batch(batch) => Some(batch),
+            _ => None,
+        })
+    }
+
+    /// A barrier overtakes the rows before it.
+    pub(crate) fn give_barrier_in_front(&mut self, barrier: Barrier) {
+        self.silent = 0;
+        self.chain.push_barrier_in_front(barrier);
+    }
+
+    pub(crate) fn is_past_barrier(&self) -> bool {
+        self.chain.has_no_barrier()
+    }
+
     pub(crate) fn give_end(&mut self) -> Result<(), String> {
         self.silent = 0;
         self.chain.push_end().map_err(|failure| failure.to_string())

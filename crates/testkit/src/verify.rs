@@ -248,6 +248,13 @@ impl Cases {
                 self.rescale(conditions, position).await?;
             }
         }
+        for conditions in Conditions::sliced() {
+            for position in 0..self.spec.input.len() {
+                for calls in [0, 1, 2] {
+                    self.overtaken(conditions, position, calls).await?;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -325,6 +332,27 @@ impl Cases {
         drop(fleet);
         let mut fleet = Fleet::start(&yard, 1, Some(&snapshot))?;
         fleet.feed(behind).await?;
+        self.finish(fleet, Some(output), false).await
+    }
+
+    /// A barrier overtakes a batch after some calls; what it has overtaken comes first after the restore.
+    async fn overtaken(&self, conditions: Conditions, position: usize, calls: usize) -> Result<(), String> {
+        let what = format!("a barrier overtakes the batch at position {position} after {calls} calls");
+        let yard = self.begin(conditions, what);
+        let (before, behind) = self.spec.input.split_at(position);
+        let mut fleet = Fleet::start(&yard, 1, None)?;
+        fleet.feed(before).await?;
+        let Some((checkpoint, left)) = fleet.overtake(behind, calls).await? else {
+            return Ok(());
+        };
+        let output = fleet.take_output()?;
+        if calls == 1 {
+            fleet.decide(checkpoint).await?;
+        }
+        let snapshot = fleet.finish_image()?;
+        drop(fleet);
+        let mut fleet = Fleet::start(&yard, 1, Some(&snapshot))?;
+        fleet.feed_portions(left).await?;
         self.finish(fleet, Some(output), false).await
     }
 

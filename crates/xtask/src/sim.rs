@@ -255,13 +255,20 @@ fn show(args: &Args, report: &SeedReport, failures: u64, bug: &str) {
 fn sum_up(args: &Args, total: &Counts, elapsed: Duration) {
     let rate = total.seeds as f64 / elapsed.as_secs_f64().max(1e-9);
     let share = 100.0 * total.mean(total.restored_both);
+    let in_flight = [
+        total.overtaken,
+        total.restored_in_flight,
+        total.rescaled_in_flight,
+    ];
+    let in_flight = in_flight.map(|seeds| 100.0 * total.mean(seeds));
     if args.json {
         println!(
             "{}",
             json!({ "command": "sim", "seeds": total.seeds, "failures": total.failures, "seeds_per_second": rate,
                     "rows": total.rows, "checkpoints": total.checkpoints, "faults": total.faults,
                     "process_restarts": total.process_restarts, "attempt_restarts": total.attempt_restarts,
-                    "restored_keyed_and_committables_percent": share, "polls": total.steps,
+                    "restored_keyed_and_committables_percent": share,
+                    "overtaken_restored_dealt_anew_percent": in_flight, "polls": total.steps,
                     "virtual_seconds": total.virtual_time.as_secs_f64() })
         );
         return;
@@ -283,5 +290,9 @@ fn sum_up(args: &Args, total: &Counts, elapsed: Duration) {
     }
     line("polls", total.steps);
     println!("  restored keyed state and pending committables: {share:.0} % of the seeds");
+    let [overtaken, restored, rescaled] = in_flight;
+    println!(
+        "  records in flight: overtaken in {overtaken:.0} %, restored in {restored:.0} %, dealt out anew in {rescaled:.0} % of the seeds"
+    );
     println!("{} failures", total.failures);
 }

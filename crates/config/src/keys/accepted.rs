@@ -46,15 +46,6 @@ pub(super) const FAMILIES: &[&str] = &[
 pub(super) const KEYS: &[Key] = &[
     // Checkpointing
     accepted("execution.checkpointing.interval-during-backlog", Duration, ""),
-    accepted("execution.checkpointing.unaligned.enabled", Bool, "false")
-        .was(&["execution.checkpointing.unaligned"]),
-    accepted("execution.checkpointing.unaligned.forced", Bool, "false"),
-    accepted(
-        "execution.checkpointing.aligned-checkpoint-timeout",
-        Duration,
-        "0",
-    )
-    .was(&["execution.checkpointing.alignment-timeout"]),
     accepted(
         "execution.checkpointing.unaligned.max-subtasks-per-channel-state-file",
         INT,

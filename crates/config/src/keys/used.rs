@@ -71,6 +71,26 @@ pub(super) const KEYS: &[Key] = &[
         "checkpoints that may be pending at once",
     ),
     key(
+        "execution.checkpointing.unaligned.enabled",
+        Bool,
+        "false",
+        "whether barriers overtake the records in front of them, which become part of the checkpoint",
+    )
+    .was(&["execution.checkpointing.unaligned"]),
+    key(
+        "execution.checkpointing.aligned-checkpoint-timeout",
+        Duration,
+        "0",
+        "with unaligned checkpoints: how long one is aligned before it overtakes; 0 = not at all",
+    )
+    .was(&["execution.checkpointing.alignment-timeout"]),
+    key(
+        "execution.checkpointing.unaligned.forced",
+        Bool,
+        "false",
+        "whether barriers overtake behind custom partitioners too, which must then depend on the record alone",
+    ),
+    key(
         "execution.checkpointing.tolerable-failed-checkpoints",
         COUNT,
         "0",
@@ -316,6 +336,12 @@ pub(super) const KEYS: &[Key] = &[
         Memory,
         "4 mb",
         "credit of a channel, in bytes",
+    ),
+    key(
+        "rivermark.checkpoint.max-in-flight-bytes",
+        Memory,
+        "256 mb",
+        "bytes that may be in flight to one subtask at an unaligned checkpoint, which is declined with more",
     ),
     key(
         "rivermark.slice",

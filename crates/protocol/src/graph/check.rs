@@ -134,6 +134,12 @@ pub enum GraphError {
         /// The sink's name.
         name: String,
     },
+    /// What barriers overtake would come twice, as everything does, but barriers do not wait anyway.
+    #[error(
+        "unaligned checkpoints are for exactly-once, but the job runs at-least-once, where barriers hold nothing back: set \
+         execution.checkpointing.mode to EXACTLY_ONCE, or execution.checkpointing.unaligned.enabled to false"
+    )]
+    UnalignedUnderAtLeastOnce,
 }
 
 impl GraphError {
@@ -182,6 +188,9 @@ impl Graph {
                 .iter()
                 .for_each(|edge| self.check_edge(edge, &mut errors));
             self.check_circles(&mut errors);
+            if self.unaligned.is_some() && self.mode == GuaranteeMode::AtLeastOnce {
+                errors.push(GraphError::UnalignedUnderAtLeastOnce);
+            }
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }

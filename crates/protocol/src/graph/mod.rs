@@ -1,16 +1,18 @@
 //! The user's graph: operators and the streams between them, before chaining. Data travels, code does not.
 //!
-//! Layout: this file holds the graph and its digest, [`check`] what makes a graph a valid one. A graph is cut into
-//! tasks by [`crate::plan`].
+//! Layout: this file holds the graph and its digest, [`check`] what makes a graph a valid one, `names` the stable names of
+//! operators without uid. A graph is cut into tasks by [`crate::plan`].
 //! Non-goals: no operators' code (the program beside the graph has it, found by [`NodeId`]), no chaining, no slots.
 
 pub mod check;
+mod names;
 
 pub use check::GraphError;
 
 use crate::aligner::AlignMode;
 use rivermark_types::{InputId, JobName, MaxParallelism, NodeId, Uid, hash_key};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// What a node does at the border of the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -80,6 +82,15 @@ impl Partitioning {
         }
     }
 
+    /// Whether no barrier overtakes on such an edge. Records in flight could not be dealt out again so that each subtask of
+    /// another parallelism finds all and only those that it would have got.
+    pub fn keeps_order(self) -> bool {
+        matches!(
+            self,
+            Partitioning::Forward | Partitioning::Rescale | Partitioning::Broadcast
+        )
+    }
+
     /// Whether subtask `from` of `senders` has a channel to subtask `to` of `receivers`. All but forward and rescale connect
     /// everybody, so that marks reach those whom no row does.
     pub fn connects(self, from: u32, senders: u32, to: u32, receivers: u32) -> bool {
@@ -108,13 +119,15 @@ pub enum GuaranteeMode {
     AtLeastOnce,
 }
 
-impl From<GuaranteeMode> for AlignMode {
-    fn from(mode: GuaranteeMode) -> AlignMode {
-        match mode {
-            GuaranteeMode::ExactlyOnce => AlignMode::ExactlyOnce,
-            GuaranteeMode::AtLeastOnce => AlignMode::AtLeastOnce,
-        }
-    }
+/// Checkpoints whose barriers overtake the records in front of them (`execution.checkpointing.unaligned.enabled`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Unaligned {
+    /// For how long a checkpoint is aligned before it overtakes (`execution.checkpointing.aligned-checkpoint-timeout`); 0 is
+    /// not at all.
+    pub after: Duration,
+    /// Whether barriers overtake behind a partitioner of the user's too (`execution.checkpointing.unaligned.forced`). It must
+    /// then give the same subtask for the same record, or records in flight are lost or doubled at another parallelism.
+    pub forced: bool,
 }
 
 /// One operator, source or sink.
@@ -211,6 +224,9 @@ pub struct Graph {
     pub max_parallelism: Option<u32>,
     /// What checkpoints promise.
     pub mode: GuaranteeMode,
+    /// Whether and when their barriers overtake; `None` is never.
+    #[serde(default)]
+    pub unaligned: Option<Unaligned>,
     /// The operators; a node's id is its index.
     pub nodes: Vec<Node>,
     /// The streams between them.
@@ -225,6 +241,25 @@ impl Graph {
     /// configuration, not the code of closures.
     pub fn digest(&self) -> u64 {
         hash_key(DIGEST_SEED, self).0
+    }
+
+    /// How its gates align barriers.
+    pub fn align_mode(&self) -> AlignMode {
+        match (self.mode, self.unaligned) {
+            (GuaranteeMode::AtLeastOnce, _) => AlignMode::AtLeastOnce,
+            (GuaranteeMode::ExactlyOnce, None) => AlignMode::ExactlyOnce,
+            (GuaranteeMode::ExactlyOnce, Some(Unaligned { after, .. })) => AlignMode::Unaligned { after },
+        }
+    }
+
+    /// Whether no barrier overtakes on an edge.
+    pub fn keeps_order(&self, partitioning: Partitioning) -> bool {
+        match self.unaligned {
+            None => true,
+            Some(unaligned) => {
+                partitioning.keeps_order() || (partitioning == Partitioning::Custom && !unaligned.forced)
+            }
+        }
     }
 
     /// The node of an id.

@@ -71,7 +71,11 @@ impl Chain {
                 Target::Outbox(out) => Some(self.outboxes[*out].room()),
                 Target::Node(..) => None,
             });
-        outboxes.fold(usize::MAX, usize::min)
+        let room = outboxes.fold(usize::MAX, usize::min);
+        match self.pressed {
+            true => room.max(self.slice.max_rows),
+            false => room,
+        }
     }
 
     /// Sends what the outboxes keep.

@@ -70,6 +70,8 @@ pub struct SubtaskCounters {
     pub alignment_ns: AtomicU64,
     /// From the trigger of the last checkpoint to its first barrier here, in nanoseconds.
     pub start_delay_ns: AtomicU64,
+    /// About how many bytes were in flight to it at the last checkpoint.
+    pub in_flight_bytes: AtomicU64,
     /// The attempt that runs.
     pub attempt: AtomicU32,
     /// From its deployment until it was open, in milliseconds.
@@ -96,6 +98,7 @@ impl Default for SubtaskCounters {
             time: TimeSpent::default(),
             alignment_ns: AtomicU64::new(0),
             start_delay_ns: AtomicU64::new(0),
+            in_flight_bytes: AtomicU64::new(0),
             attempt: AtomicU32::new(0),
             initialization_ms: AtomicU64::new(0),
             trigger: Arc::default(),

@@ -35,6 +35,11 @@ pub(crate) struct Entries {
     pub(crate) restored_keyed: u64,
     /// Whether an attempt got keyed rows and work to commit back.
     pub(crate) restored_both: bool,
+    /// Whether a barrier has overtaken records in a queue.
+    pub(crate) overtaken: bool,
+    /// Whether records came back that were in flight, and whether at another parallelism by key.
+    pub(crate) restored_in_flight: bool,
+    pub(crate) rescaled_in_flight: bool,
 }
 
 impl Book {
@@ -65,6 +70,12 @@ impl Entries {
         self.attempts += 1;
         self.attempt_restarts += u64::from(!is_first);
         (self.keyed, self.committables) = (false, false);
+    }
+
+    /// A subtask gets records back that were in flight.
+    pub(crate) fn restored_in_flight(&mut self, rows: u64, rescaled: bool) {
+        self.restored_in_flight |= rows > 0;
+        self.rescaled_in_flight |= rows > 0 && rescaled;
     }
 
     /// An operator gets something back.

@@ -31,6 +31,9 @@ enum Blow {
 struct Blows {
     calls: AtomicU64,
     due: Mutex<BTreeMap<u64, Blow>>,
+    /// How many more times it keeps its rows waiting, and for how long each time. Barriers that overtake rows do not wait.
+    crawls: AtomicU64,
+    crawl: Duration,
     book: Arc<Book>,
     plant: Option<Arc<Plant>>,
 }
@@ -42,6 +45,13 @@ impl Blows {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&call)
+    }
+
+    /// How long rows have to wait now.
+    fn crawl(&self) -> Option<Duration> {
+        let left = self.crawls.load(Ordering::Relaxed).checked_sub(1)?;
+        self.crawls.store(left, Ordering::Relaxed);
+        Some(self.crawl)
     }
 
     /// The blow to this call; a wait is left to the caller.
@@ -74,8 +84,14 @@ pub(crate) struct Hurts {
 const NODES: usize = 10;
 
 impl Hurts {
-    /// Draws the blows of a run. A planted bug is shown what operators prepare.
-    pub(crate) fn draw(draw: &mut Draw, book: &Arc<Book>, plant: Option<Arc<Plant>>) -> Hurts {
+    /// Draws the blows of a run. A planted bug is shown what operators prepare. With `crawl` one operator is slow for long, so
+    /// that barriers find something to overtake.
+    pub(crate) fn draw(
+        draw: &mut Draw,
+        crawl: Option<&mut Draw>,
+        book: &Arc<Book>,
+        plant: Option<Arc<Plant>>,
+    ) -> Hurts {
         let mut nodes = vec![BTreeMap::new(); NODES];
         for _ in 0..draw.below(3) {
             let blow = match draw.below(4) {
@@ -90,16 +106,24 @@ impl Hurts {
             let wait = draw.time(Duration::from_millis(1), Duration::from_millis(150));
             hit(&mut nodes, draw, Blow::Dawdle(wait));
         }
-        let blows = |due| {
+        let crawl = crawl.map(|draw| {
+            let wait = draw.time(Duration::from_millis(2), Duration::from_millis(30));
+            (1 + draw.index(3), draw.between(20, 120), wait)
+        });
+        let blows = |(node, due)| {
+            let crawl = crawl.filter(|(crawling, ..)| *crawling == node);
+            let (_, crawls, crawl) = crawl.unwrap_or_default();
             Arc::new(Blows {
                 calls: AtomicU64::new(0),
                 due: Mutex::new(due),
+                crawls: AtomicU64::new(crawls),
+                crawl,
                 book: book.clone(),
                 plant: plant.clone(),
             })
         };
         Hurts {
-            nodes: nodes.into_iter().map(blows).collect(),
+            nodes: nodes.into_iter().enumerate().map(blows).collect(),
         }
     }
 
@@ -140,6 +164,7 @@ impl OperatorFactory for HurtFactory {
             bell: None,
             uid: None,
             asleep_until: None,
+            crawls_until: None,
         }))
     }
 }
@@ -156,9 +181,40 @@ struct HurtOperator {
     bell: Option<Bell>,
     uid: Option<Uid>,
     asleep_until: Option<Millis>,
+    /// Until when its next rows wait.
+    crawls_until: Option<Millis>,
 }
 
 impl HurtOperator {
+    /// Sleeps for a while.
+    fn sleep(&mut self, wait: Duration) {
+        let Some(bell) = &self.bell else { return };
+        let (env, waker) = (bell.env.clone(), bell.waker.clone());
+        bell.env.spawn_io("dawdle", async move {
+            env.sleep(wait + Duration::from_millis(1)).await;
+            waker.wake();
+        });
+    }
+
+    /// Whether rows have to wait; nothing else does.
+    fn must_crawl(&mut self) -> bool {
+        let Some(now) = self.bell.as_ref().map(|bell| bell.env.now()) else {
+            return false;
+        };
+        if let Some(until) = self.crawls_until {
+            if now >= until {
+                self.crawls_until = None;
+            }
+            return now < until;
+        }
+        let Some(wait) = self.blows.crawl() else {
+            return false;
+        };
+        self.crawls_until = Some(now.after(wait));
+        self.sleep(wait);
+        true
+    }
+
     /// Whether the call has to wait.
     fn must_wait(&mut self) -> Result<bool> {
         let Some(bell) = &self.bell else { return Ok(false) };
@@ -173,11 +229,7 @@ impl HurtOperator {
             return Ok(false);
         };
         self.asleep_until = Some(bell.env.now().after(wait));
-        let (env, waker) = (bell.env.clone(), bell.waker.clone());
-        bell.env.spawn_io("dawdle", async move {
-            env.sleep(wait + Duration::from_millis(1)).await;
-            waker.wake();
-        });
+        self.sleep(wait);
         Ok(true)
     }
 
@@ -199,7 +251,7 @@ impl Operator for HurtOperator {
     }
 
     fn on_batch(&mut self, input: InputId, rows: &mut RowCursor<'_>, cx: &mut Cx<'_>) -> Result<Flow> {
-        if self.must_wait()? {
+        if self.must_crawl() || self.must_wait()? {
             return Ok(Flow::Wait);
         }
         self.inner.on_batch(input, rows, cx)

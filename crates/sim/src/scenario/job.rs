@@ -57,6 +57,10 @@ pub(crate) fn program(job: &Scenario, shape: &Shape, outside: &Outside, world: &
     let env = StreamEnv::new();
     env.set_name("sim");
     env.set_mode(job.mode);
+    if let Some(after) = job.unaligned {
+        env.set_unaligned_checkpoints(after);
+        env.force_unaligned_checkpoints();
+    }
     if let Some(groups) = job.max_parallelism {
         env.set_max_parallelism(groups);
     }

@@ -110,7 +110,8 @@ impl Run {
         let machine = world.machine("disk");
         let book = Arc::new(Book::default());
         let plant = options.planted.map(|bug| Arc::new(Plant::new(bug)));
-        let hurts = Hurts::draw(&mut world.draw("hurts"), &book, plant.clone());
+        let mut crawl = scenario.unaligned.map(|_| world.draw("crawl"));
+        let hurts = Hurts::draw(&mut world.draw("hurts"), crawl.as_mut(), &book, plant.clone());
         lies::plant_lies(&machine, &book, options.lie);
         trouble::plant_file_trouble(&machine, world.draw("files"), &book);
         let store = StoreTrouble::draw(world.draw("store"), &book);
@@ -190,6 +191,9 @@ impl Run {
             attempt_restarts: entries.attempt_restarts,
             restored_keyed: entries.restored_keyed,
             restored_both: u64::from(entries.restored_both),
+            overtaken: u64::from(entries.overtaken),
+            restored_in_flight: u64::from(entries.restored_in_flight),
+            rescaled_in_flight: u64::from(entries.rescaled_in_flight),
             steps: self.world.steps(),
             virtual_time: self.world.now(),
         }

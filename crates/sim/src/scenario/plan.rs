@@ -69,6 +69,8 @@ pub(crate) struct Scenario {
     /// The job of a part of the API.
     pub(crate) part: Option<Arc<dyn Part>>,
     pub(crate) mode: GuaranteeMode,
+    /// How long its checkpoints are aligned before barriers overtake; `None` is always.
+    pub(crate) unaligned: Option<Duration>,
     pub(crate) source: SourceKind,
     /// Files as the sink, rolled at so many bytes; else the collecting one.
     pub(crate) file_sink: Option<u64>,
@@ -130,6 +132,7 @@ impl Scenario {
         let duration = interval * draw.between(7, 13);
         let rows = draw_rows(draw, two_sources);
         let window = Duration::from_millis(draw.between(30, 1500));
+        let unaligned = draw_unaligned(&mut Draw::stream(seed, "scenario alignment")).filter(|_| !weak);
         Scenario {
             topology,
             part,
@@ -138,8 +141,11 @@ impl Scenario {
             } else {
                 GuaranteeMode::ExactlyOnce
             },
+            unaligned,
             file_sink: (!weak && files.one_in(3)).then(|| [50, 400, 1 << 20][files.index(3)]),
             source: match draw.below(3) {
+                // One split: then the order of a key's rows can be checked.
+                _ if topology == Topology::Running && unaligned.is_some() => SourceKind::Collection(Some(1)),
                 _ if files.one_in(3) => SourceKind::Files([64, 900, 1 << 20][files.index(3)]),
                 0 => SourceKind::Collection(None),
                 1 => SourceKind::Collection(Some(draw.between(1, 6) as u32)),
@@ -151,7 +157,7 @@ impl Scenario {
             max_parallelism: draw.coin().then(|| draw.between(3, 9) as u32),
             watermark_interval: Duration::from_millis(draw.between(1, 40)),
             duration: Duration::from_millis(duration),
-            checkpoints: draw_checkpoints(draw, Duration::from_millis(interval)),
+            checkpoints: draw_checkpoints(draw, Duration::from_millis(interval), unaligned.is_some()),
             writer: draw_writer(draw),
         }
     }
@@ -218,7 +224,16 @@ fn draw_rows(draw: &mut Draw, two_sources: bool) -> ([Arc<Vec<Input>>; 2], u64) 
     (rows, disorder)
 }
 
-fn draw_checkpoints(draw: &mut Draw, interval: Duration) -> CoordinatorConfig {
+/// Always aligned, unaligned at once, or after a while.
+fn draw_unaligned(draw: &mut Draw) -> Option<Duration> {
+    match draw.below(3) {
+        0 => None,
+        1 => Some(Duration::ZERO),
+        _ => Some(Duration::from_millis(draw.between(1, 60))),
+    }
+}
+
+fn draw_checkpoints(draw: &mut Draw, interval: Duration, unaligned: bool) -> CoordinatorConfig {
     CoordinatorConfig {
         interval: Some(interval),
         min_pause: Duration::from_millis(if draw.one_in(4) { draw.between(1, 30) } else { 0 }),
@@ -227,7 +242,8 @@ fn draw_checkpoints(draw: &mut Draw, interval: Duration) -> CoordinatorConfig {
         } else {
             10_000
         }),
-        max_concurrent: if draw.one_in(4) { 2 } else { 1 },
+        // Unaligned ones come one at a time.
+        max_concurrent: if draw.one_in(4) && !unaligned { 2 } else { 1 },
         tolerable_failures: draw.one_in(6).then(|| draw.between(1, 3) as u32),
         num_retained: draw.between(1, 3) as usize,
         ..CoordinatorConfig::default()
@@ -274,5 +290,6 @@ fn draw_limits(draw: &mut Draw) -> Limits {
             linger: Duration::from_millis(draw.between(1, 100)),
             ..default.pace
         },
+        ..default
     }
 }

@@ -1,8 +1,11 @@
 //! Bugs that the simulator must find, planted at the seams it hands in: production code has no branch for them.
 
 use rivermark_connector::commit::COMMITTABLES;
+use rivermark_data::Element;
 use rivermark_protocol::aligner::AlignEvent;
 use rivermark_protocol::coordinator::CkAction;
+use rivermark_runtime::gate::InputChannel;
+use rivermark_runtime::in_flight::{RestoredChannel, RestoredInput};
 use rivermark_runtime::{Lists, OperatorEvent, TaskCommand};
 use rivermark_state::image::{ImageRow, ImageRows, RowEncoder, StateKind};
 use rivermark_state::{RestoredState, row_codec};
@@ -25,16 +28,31 @@ pub enum Planted {
     LateTimers,
     /// Every attempt of a process has the same number.
     ReusedAttempt,
+    /// What barriers overtake is captured twice.
+    CapturedTwice,
+    /// The first batch that barriers overtake in a queue is not captured.
+    CaptureMissed,
+    /// What was in flight is read beside new records, not before them.
+    ResumedLate,
+    /// At another parallelism a subtask gets the records in flight that another has the key groups of.
+    WrongKeyGroup,
+    /// A channel whose records were in flight does not hold the watermark back.
+    WatermarkLost,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 5] = [
+    pub const ALL: [Planted; 10] = [
         Planted::NotifyBeforeDecision,
         Planted::ForgottenChannel,
         Planted::StaleCommittable,
         Planted::LateTimers,
         Planted::ReusedAttempt,
+        Planted::CapturedTwice,
+        Planted::CaptureMissed,
+        Planted::ResumedLate,
+        Planted::WrongKeyGroup,
+        Planted::WatermarkLost,
     ];
 
     /// The name on the command line.
@@ -45,6 +63,11 @@ impl Planted {
             Planted::StaleCommittable => "stale-committable",
             Planted::LateTimers => "late-timers",
             Planted::ReusedAttempt => "reused-attempt",
+            Planted::CapturedTwice => "captured-twice",
+            Planted::CaptureMissed => "capture-missed",
+            Planted::ResumedLate => "resumed-late",
+            Planted::WrongKeyGroup => "wrong-key-group",
+            Planted::WatermarkLost => "watermark-lost",
         }
     }
 
@@ -98,6 +121,35 @@ impl Plant {
             });
         }
         deliver(event);
+    }
+
+    pub(crate) fn overtaken(&self, elements: &mut Vec<Element>) {
+        match self.bug {
+            Planted::CapturedTwice => elements.extend(elements.clone()),
+            Planted::CaptureMissed => {
+                let is_batch = |element: &Element| matches!(element, Element::Batch(_));
+                if let Some(at) = elements.iter().position(is_batch) {
+                    elements.remove(at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn fetch(&self, channel: &mut RestoredChannel) {
+        if self.bug == Planted::WrongKeyGroup
+            && let Some((_, parts, own)) = &mut channel.part
+        {
+            *own = (*own + 1) % *parts;
+        }
+    }
+
+    pub(crate) fn resume(&self, in_flight: &mut Vec<RestoredInput>, channels: &mut Vec<InputChannel>) {
+        match self.bug {
+            Planted::ResumedLate => channels.extend(in_flight.drain(..).map(|input| input.wired)),
+            Planted::WatermarkLost => in_flight.iter_mut().for_each(|input| input.idle = true),
+            _ => {}
+        }
     }
 
     pub(crate) fn attempt(&self, next: Attempt) -> Attempt {

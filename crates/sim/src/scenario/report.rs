@@ -61,6 +61,12 @@ pub struct Counts {
     pub restored_keyed: u64,
     /// Seeds in which an attempt got both keyed rows and work to commit back.
     pub restored_both: u64,
+    /// Seeds in which a barrier has overtaken records in a queue.
+    pub overtaken: u64,
+    /// Seeds in which records came back that were in flight.
+    pub restored_in_flight: u64,
+    /// Seeds in which some of them were dealt out anew by key.
+    pub rescaled_in_flight: u64,
     /// Polls.
     pub steps: u64,
     /// Virtual time.
@@ -94,6 +100,9 @@ impl AddAssign<&Counts> for Counts {
         self.attempt_restarts += other.attempt_restarts;
         self.restored_keyed += other.restored_keyed;
         self.restored_both += other.restored_both;
+        self.overtaken += other.overtaken;
+        self.restored_in_flight += other.restored_in_flight;
+        self.rescaled_in_flight += other.rescaled_in_flight;
         self.steps += other.steps;
         self.virtual_time += other.virtual_time;
         for (kind, count) in &other.faults {

@@ -4,9 +4,11 @@ use super::book::Book;
 use super::planted::Plant;
 use crate::Draw;
 use rivermark_connector::commit::COMMITTABLES;
-use rivermark_data::{Batch, EdgeType};
+use rivermark_data::{Batch, EdgeType, Element};
 use rivermark_protocol::aligner::AlignEvent;
 use rivermark_protocol::coordinator::CkAction;
+use rivermark_runtime::gate::InputChannel;
+use rivermark_runtime::in_flight::{RestoredChannel, RestoredInput};
 use rivermark_runtime::seams::{ForcedCodec, Seams};
 use rivermark_runtime::{Lists, TaskCommand};
 use rivermark_state::RestoredState;
@@ -79,6 +81,33 @@ impl Seams for SimSeams {
     fn attempt(&self, next: Attempt) -> Attempt {
         self.book.entries().attempt(next == Attempt(1));
         self.plant.as_ref().map_or(next, |plant| plant.attempt(next))
+    }
+
+    fn overtaken(&self, elements: &mut Vec<Element>) {
+        if elements
+            .iter()
+            .any(|element| matches!(element, Element::Batch(_)))
+        {
+            self.book.entries().overtaken = true;
+        }
+        if let Some(plant) = &self.plant {
+            plant.overtaken(elements);
+        }
+    }
+
+    fn fetch(&self, channel: &mut RestoredChannel) {
+        self.book
+            .entries()
+            .restored_in_flight(channel.channel.rows, channel.part.is_some());
+        if let Some(plant) = &self.plant {
+            plant.fetch(channel);
+        }
+    }
+
+    fn resume(&self, in_flight: &mut Vec<RestoredInput>, channels: &mut Vec<InputChannel>) {
+        if let Some(plant) = &self.plant {
+            plant.resume(in_flight, channels);
+        }
     }
 
     fn restore(&self, operator: &Uid, lists: &mut Lists, keyed: &mut RestoredState) {

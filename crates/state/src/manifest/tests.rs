@@ -8,6 +8,7 @@ fn manifest() -> Manifest {
         index,
         watermark: Timestamp(i64::MIN + i64::from(index)),
         lists: if index == 0 { lists.clone() } else { Lists::new() },
+        in_flight: vec![],
     };
     Manifest {
         format: MANIFEST_FORMAT,

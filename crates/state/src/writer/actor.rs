@@ -148,6 +148,7 @@ impl Actor {
                     self.seal(checkpoint).await;
                 }
             }
+            Message::Decline { checkpoint, reason } => self.decline(checkpoint, reason).await,
             Message::Abort(checkpoint) => self.give_up(checkpoint).await,
             Message::Complete(checkpoint) => {
                 self.parts.remove(&checkpoint);

@@ -180,6 +180,11 @@ impl SnapshotHandle {
         self.send(Message::Abort(checkpoint));
     }
 
+    /// A subtask cannot take part: the process does not either.
+    pub fn decline(&self, checkpoint: CheckpointId, reason: String) {
+        self.send(Message::Decline { checkpoint, reason });
+    }
+
     /// Lets go of a checkpoint that was decided: its objects now belong to the manifest.
     pub fn complete(&self, checkpoint: CheckpointId) {
         self.send(Message::Complete(checkpoint));
@@ -247,6 +252,10 @@ enum Message {
         result: Result<Encoded, String>,
     },
     SubtaskDone(SubtaskSnapshot),
+    Decline {
+        checkpoint: CheckpointId,
+        reason: String,
+    },
     Abort(CheckpointId),
     Complete(CheckpointId),
 }

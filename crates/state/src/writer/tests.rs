@@ -175,6 +175,7 @@ fn snapshot(index: u32) -> SubtaskSnapshot {
         index,
         watermark: Timestamp(5),
         lists: Lists::new(),
+        in_flight: vec![],
     };
     SubtaskSnapshot {
         checkpoint: CHECKPOINT,
