@@ -56,9 +56,9 @@ impl Series<'_> {
             "keyed_string" => self.steady(name, Workload::KeyedString, WORKERS, keys),
             "keyed_struct" => self.steady(name, Workload::KeyedStruct, WORKERS, keys),
             "window" => self.steady(name, Workload::Window, WORKERS, self.sizes.sensors),
-            "checkpoint" => SHAPES.into_iter().try_for_each(|shape| self.checkpoint(shape)),
+            "checkpoint" => each_shape(|shape| self.checkpoint(shape)),
             "latency" => self.latency(),
-            "restore" => SHAPES.into_iter().try_for_each(|shape| self.restore(shape)),
+            "restore" => each_shape(|shape| self.restore(shape)),
             other => Err(format!("{other}: no such workload (known: {})", NAMES.join(", "))),
         }
     }
@@ -271,6 +271,12 @@ fn interval(sizes: Sizes) -> String {
         1_000 => "1s".to_owned(),
         other => format!("{other}ms"),
     }
+}
+
+/// Measures both shapes, also if the first fails.
+fn each_shape(measure: impl FnMut(Shape) -> Result<(), String>) -> Result<(), String> {
+    let results = SHAPES.map(measure);
+    results.into_iter().collect()
 }
 
 fn temporary() -> Result<TempDir, String> {

@@ -82,7 +82,7 @@ impl<K: Key, V: Data> Declared<K, V> {
         for page in std::mem::take(&mut self.pages) {
             let decoded = self
                 .codec
-                .decode(&page)
+                .decode_page(page)
                 .map_err(|error| StateError::Undecodable {
                     operator: self.origin.state.operator.to_string(),
                     name: self.origin.state.name.clone(),

@@ -89,8 +89,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
         progress: &mut progress,
         result: &mut result,
     };
+    // One that fails says nothing of the others.
+    let mut all_measured = true;
     for name in names {
-        series.run(name)?;
+        if let Err(problem) = series.run(name) {
+            eprintln!("error: {name}: {problem}");
+            all_measured = false;
+        }
     }
-    Ok(true)
+    Ok(all_measured)
 }

@@ -4,9 +4,10 @@
 use crate::files::{DirEntry, FileMeta, FileReader, FileWriter, Files};
 use crate::platform::BoxFuture;
 use bytes::Bytes;
+use rustix::buffer::spare_capacity;
+use rustix::io::{Errno, pread};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -95,17 +96,18 @@ fn open_to_read(path: &Path) -> io::Result<File> {
 
 fn read_at(file: &File, offset: u64, max: usize) -> io::Result<Vec<u8>> {
     let left = file.metadata()?.len().saturating_sub(offset);
-    let mut bytes = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(max)];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match file.read_at(&mut bytes[filled..], offset + filled as u64) {
+    let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(max);
+    // Read into memory that nobody has filled with zeros before.
+    let mut bytes = Vec::with_capacity(wanted);
+    while bytes.len() < wanted {
+        let at = offset + bytes.len() as u64;
+        match pread(file, spare_capacity(&mut bytes), at) {
             Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
-    bytes.truncate(filled);
+    bytes.truncate(wanted);
     Ok(bytes)
 }
 

@@ -6,6 +6,7 @@ use super::column::ColumnCodec;
 use super::{VALUE, column, page, plain, primitive};
 use crate::StateError;
 use arrow_array::types::Int64Type;
+use bytes::Bytes;
 use rivermark_data::{Batch, Data, RowCodec, Typed};
 use rivermark_types::{Failure, Timestamp};
 use std::sync::Arc;
@@ -40,7 +41,7 @@ impl<T: Data> RowCodec for BatchCodec<T> {
 
     fn decode(&self, bytes: &[u8]) -> Result<Batch, Failure> {
         let mut rows = Typed::<T>::default();
-        for batch in page::read(bytes)? {
+        for batch in page::read(Bytes::copy_from_slice(bytes))? {
             let (field, array) = column(&batch, VALUE)?;
             let values = self.values.decode(field, array)?;
             let times = match batch.schema_ref().fields().find(TIME) {

@@ -198,7 +198,7 @@ fn survives<T: Data>(
     let page = page::write(vec![(field_of(field, ITEM, array), array.clone())]);
     let page = page.map_err(|error| unreadable(&error))?;
     let mut there = trials.iter().map(postcard::to_allocvec);
-    for batch in page::read(&page)? {
+    for batch in page::read(page.into())? {
         let field = &batch.schema_ref().fields()[0];
         let back = read(field, batch.column(0)).map_err(|error| unreadable(&error))?;
         for value in &back {

@@ -25,6 +25,7 @@ use crate::image::{EncodedPage, ImageRow, ImageRows, RowEncoder};
 use arrow_array::types::{ArrowPrimitiveType, Int64Type, UInt32Type};
 use arrow_array::{Array, ArrayRef, PrimitiveArray, RecordBatch};
 use arrow_schema::{Field, FieldRef};
+use bytes::Bytes;
 use column::ColumnCodec;
 use rivermark_data::{Data, Key};
 use rivermark_types::{KeyGroup, MaxParallelism};
@@ -74,14 +75,19 @@ impl<K: Key, V: Data> RowCodec<K, V> {
     /// The rows of a page, perhaps written by an older version of the types. A page holds every row of its key groups,
     /// so some may belong to another subtask.
     pub fn decode(&self, bytes: &[u8]) -> Result<Vec<ImageRow<K, V>>, StateError> {
+        self.decode_page(Bytes::copy_from_slice(bytes))
+    }
+
+    /// The same, without a copy of the page.
+    pub fn decode_page(&self, page: Bytes) -> Result<Vec<ImageRow<K, V>>, StateError> {
         // The Arrow libraries panic on schemas that no writer makes, and a `Deserialize` may on what it does not expect.
-        let decoded = catch_unwind(AssertUnwindSafe(|| self.decode_batches(bytes)));
+        let decoded = catch_unwind(AssertUnwindSafe(|| self.decode_batches(page)));
         decoded.unwrap_or_else(|_| Err(StateError::Page("reading it panicked".into())))
     }
 
-    fn decode_batches(&self, bytes: &[u8]) -> Result<Vec<ImageRow<K, V>>, StateError> {
+    fn decode_batches(&self, page: Bytes) -> Result<Vec<ImageRow<K, V>>, StateError> {
         let mut rows = Vec::new();
-        for batch in page::read(bytes)? {
+        for batch in page::read(page)? {
             let groups = primitive::<UInt32Type>(&batch, GROUP)?;
             let namespaces = match batch.schema_ref().fields().find(NAMESPACE) {
                 Some(_) => primitive::<Int64Type>(&batch, NAMESPACE)?.values().to_vec(),

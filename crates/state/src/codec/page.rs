@@ -6,11 +6,12 @@
 use super::message;
 use crate::StateError;
 use arrow_array::{ArrayRef, RecordBatch};
-use arrow_ipc::reader::StreamReader;
+use arrow_buffer::Buffer;
+use arrow_ipc::reader::StreamDecoder;
 use arrow_ipc::writer::StreamWriter;
 use arrow_ipc::{MessageHeader, root_as_message};
 use arrow_schema::{ArrowError, FieldRef, Schema};
-use std::io::Cursor;
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// About what a stream needs besides its columns.
@@ -33,12 +34,18 @@ pub(super) fn write(columns: Vec<(FieldRef, ArrayRef)>) -> Result<Vec<u8>, Arrow
     writer.into_inner()
 }
 
-/// The record batches of a stream.
-pub(super) fn read(bytes: &[u8]) -> Result<Vec<RecordBatch>, StateError> {
-    check_frames(bytes).map_err(StateError::Page)?;
+/// The record batches of a stream. They go on using its bytes, where those are aligned as they were written.
+pub(super) fn read(bytes: Bytes) -> Result<Vec<RecordBatch>, StateError> {
+    check_frames(&bytes).map_err(StateError::Page)?;
     let unreadable = |error: ArrowError| StateError::Page(error.to_string());
-    let reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(unreadable)?;
-    reader.collect::<Result<_, _>>().map_err(unreadable)
+    let mut rest = Buffer::from(bytes);
+    let mut decoder = StreamDecoder::new();
+    let mut batches = Vec::new();
+    while let Some(batch) = decoder.decode(&mut rest).map_err(unreadable)? {
+        batches.push(batch);
+    }
+    decoder.finish().map_err(unreadable)?;
+    Ok(batches)
 }
 
 /// Walks the messages of a stream: each must lie inside of it, and its buffers inside its body.

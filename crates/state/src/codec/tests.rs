@@ -243,7 +243,7 @@ fn a_value_that_only_json_can_hold_round_trips() {
 fn one_opaque_column_leaves_the_other_readable() {
     let codec = row_codec::<String, Option<Option<u8>>>();
     let page = encode(&codec, vec![row(3, "k".to_string(), Some(None))]).remove(0);
-    let batch = page::read(&page.bytes).unwrap().remove(0);
+    let batch = page::read(page.bytes.clone().into()).unwrap().remove(0);
     let (key, _) = column(&batch, KEY).unwrap();
     let (value, _) = column(&batch, VALUE).unwrap();
     assert!(key.metadata().get(ENCODING_KEY).is_none());

@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const TEMPORARY: &str = ".tmp-";
-/// How many bytes one call of the file seam reads.
+/// How many bytes one call of the file seam reads for a digest.
 const CHUNK: usize = 1 << 20;
+/// How many bytes one call of the file seam reads at most: all that is asked for, mostly.
+const READ_BYTES: usize = 32 << 20;
 /// How many bytes one call of the file seam writes, about: on a busy machine each call waits for a processor, twice.
 const WRITE_BYTES: usize = 8 << 20;
 /// How often a folder is made again that others remove as empty meanwhile.
@@ -152,12 +154,13 @@ impl Place {
         let mut reader = self.files.open(path).await?;
         let mut bytes = Vec::new();
         while (bytes.len() as u64) < len {
-            let wanted = CHUNK.min(usize::try_from(len - bytes.len() as u64).unwrap_or(CHUNK));
+            let wanted = READ_BYTES.min(usize::try_from(len - bytes.len() as u64).unwrap_or(READ_BYTES));
             let chunk = reader.read_at(offset + bytes.len() as u64, wanted).await?;
-            if chunk.is_empty() {
-                break;
+            match (chunk.len(), bytes.is_empty()) {
+                (0, _) => break,
+                (_, true) => bytes = chunk,
+                (_, false) => bytes.extend_from_slice(&chunk),
             }
-            bytes.extend_from_slice(&chunk);
         }
         Ok(bytes)
     }
