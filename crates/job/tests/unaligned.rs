@@ -152,3 +152,19 @@ fn a_sink_that_takes_nothing_holds_nothing_up_and_every_row_comes_out_once() {
         assert!(found == expected, "{before:?} → {behind:?}: {} rows", found.len());
     }
 }
+
+#[test]
+fn several_at_once_are_refused() {
+    let real = RealEnv::start().unwrap();
+    let mut spec = spec(
+        program([1, 1], &Outlet::default()),
+        JobStorage::in_memory(),
+        StartFrom::Unsaid,
+    );
+    spec.checkpoints.max_concurrent = 2;
+    let refused = real.block_on(start(&real.env(), spec)).err().unwrap();
+    assert!(
+        refused.message.contains("max-concurrent-checkpoints to 1"),
+        "{refused}"
+    );
+}

@@ -255,6 +255,43 @@ mod tests {
     }
 
     #[test]
+    fn barriers_overtake_as_configured() {
+        let unaligned = |assignments: &[&str]| {
+            let mut config = Config::default();
+            assignments
+                .iter()
+                .for_each(|assignment| config.add_argument(assignment).unwrap());
+            let env = stream_env(&config).unwrap();
+            env.sequence(1).uid("numbers").discard();
+            env.build().map(|program| program.graph.unaligned)
+        };
+        let [enabled, after, forced, weak] = [
+            "execution.checkpointing.unaligned.enabled=true",
+            "execution.checkpointing.aligned-checkpoint-timeout=300 ms",
+            "execution.checkpointing.unaligned.forced=true",
+            "execution.checkpointing.mode=AT_LEAST_ONCE",
+        ];
+        assert_eq!(
+            unaligned(&[after, forced]).unwrap(),
+            None,
+            "a time-out alone does nothing"
+        );
+        assert_eq!(
+            unaligned(&[enabled]).unwrap().map(|set| set.after),
+            Some(Duration::ZERO)
+        );
+        let set = unaligned(&[enabled, after, forced]).unwrap().unwrap();
+        assert_eq!((set.after, set.forced), (Duration::from_millis(300), true));
+        let refused = unaligned(&[enabled, weak]).unwrap_err();
+        assert!(
+            refused
+                .message
+                .contains("unaligned checkpoints are for exactly-once"),
+            "{refused}"
+        );
+    }
+
+    #[test]
     fn checkpoints_are_as_configured() {
         let with_dir = ["execution.checkpointing.dir=/tmp/x", "pipeline.name=x"];
         assert_eq!(

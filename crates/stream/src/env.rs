@@ -96,6 +96,16 @@ impl StreamEnv {
     /// Lets the barriers of checkpoints overtake the records in front of them, after the checkpoint has been aligned for
     /// `after`; 0 is at once. What they overtake becomes part of the checkpoint, so that it ends soon however slow a sink is.
     /// Only for exactly-once, and one checkpoint at a time.
+    ///
+    /// ```
+    /// # use rivermark_stream::StreamEnv;
+    /// # use std::time::Duration;
+    /// let env = StreamEnv::new();
+    /// env.set_unaligned_checkpoints(Duration::from_millis(500));
+    /// env.sequence(10).uid("numbers").discard();
+    /// assert!(env.build()?.graph.unaligned.is_some());
+    /// # Ok::<(), rivermark_stream::Failure>(())
+    /// ```
     pub fn set_unaligned_checkpoints(&self, after: Duration) {
         let job = &mut self.draft.borrow_mut().job;
         job.unaligned.get_or_insert_default().after = after;

@@ -207,11 +207,52 @@ fn an_exactly_once_sink_needs_exactly_once_checkpoints() {
 }
 
 #[test]
+fn unaligned_checkpoints_are_for_exactly_once() {
+    let mut graph = Graph::of_section_six();
+    graph.unaligned = Some(Unaligned::default());
+    assert_eq!(faults(&graph), [""; 0]);
+    let after = std::time::Duration::ZERO;
+    assert_eq!(graph.align_mode(), AlignMode::Unaligned { after });
+    graph.mode = GuaranteeMode::AtLeastOnce;
+    let faults = faults(&graph);
+    assert!(
+        faults[0].contains("execution.checkpointing.unaligned.enabled"),
+        "{faults:?}"
+    );
+}
+
+#[test]
+fn every_operator_has_a_name_that_stays() {
+    let mut graph = Graph::default();
+    let source = graph.source("source", 1);
+    let [first, second, third] = ["first", "second", "third"].map(|name| graph.operator(name, 1));
+    graph.connect(source, first);
+    graph.connect_by(Partitioning::Rebalance, source, 1, third, 0);
+    graph.connect(source, second);
+    graph.connect(second, third);
+    for unnamed in [first, second, third] {
+        graph.node_mut(unnamed).uid = None;
+    }
+    let names = |graph: &Graph| [source, first, second, third].map(|id| graph.stable_name(id).to_string());
+    let expected = ["source", "~source.0.0", "~source.0.1", "~source.1.0"];
+    assert_eq!(names(&graph), expected);
+    // What comes behind, and how wide anything is, changes no name.
+    let sink = graph.sink("sink", 1);
+    graph.connect(first, sink);
+    graph.node_mut(second).parallelism = 4;
+    assert_eq!(names(&graph), expected);
+    let edge = |from: &str, port| graph.edge_from(third, InputId(0), &Uid::from(from), port);
+    assert_eq!((edge("source", 1), edge("~source.0.1", 0)), (Some(1), Some(3)));
+    assert_eq!(edge("somebody", 0), Some(1), "another way into the same input");
+    assert_eq!(graph.edge_from(third, InputId(1), &Uid::from("source"), 1), None);
+}
+
+#[test]
 fn the_digest_is_stable_and_notices_every_part() {
     let graph = Graph::of_section_six();
     // Processes of different builds compare it: a change of the function is a change of the protocol.
     assert_eq!(graph.digest(), GOLDEN_DIGEST);
-    let changes: [fn(&mut Graph); 11] = [
+    let changes: [fn(&mut Graph); 12] = [
         |g| g.nodes[2].uid = Some(Uid::from("other")),
         |g| g.nodes[2].parallelism = 5,
         |g| g.nodes[2].max_parallelism = Some(128),
@@ -223,6 +264,7 @@ fn the_digest_is_stable_and_notices_every_part() {
         |g| g.edges[1].type_name = "u32".into(),
         |g| g.mode = GuaranteeMode::AtLeastOnce,
         |g| g.name = Some("job".into()),
+        |g| g.unaligned = Some(Unaligned::default()),
     ];
     let mut digests = std::collections::BTreeSet::from([graph.digest()]);
     for change in changes {
