@@ -299,6 +299,38 @@ fn rows_may_come_out_at_a_barrier() {
         .verify();
 }
 
+/// Keeps what it has taken of a batch until it has all of it.
+#[derive(Default)]
+struct Hoard(Vec<u64>);
+
+impl Operator for Hoard {
+    fn open(&mut self, _: &mut OpenCx<'_>) -> Result<()> {
+        Ok(())
+    }
+    fn on_batch(&mut self, _: InputId, rows: &mut RowCursor<'_>, cx: &mut Cx<'_>) -> Result<Flow> {
+        self.0.extend(take_all(rows)?);
+        if rows.remaining() > 0 {
+            return Ok(Flow::More);
+        }
+        cx.emit(0, Typed::untimed(std::mem::take(&mut self.0)));
+        Ok(Flow::Done)
+    }
+}
+
+#[test]
+fn rows_kept_outside_of_the_cursor_are_missed_when_a_barrier_overtakes() {
+    let hoard = verify_operator(|| Subject::operator(Hoard::default))
+        .input((0..10u64).map(Event::row))
+        .expect(Order::Exact, 0..10u64);
+    assert_found(
+        hoard,
+        &[
+            "a barrier overtakes the batch at position 0 after 1 calls",
+            "missing: 0",
+        ],
+    );
+}
+
 #[test]
 fn a_list_is_restored_and_dealt_out_anew() {
     hold_one(true).verify();
