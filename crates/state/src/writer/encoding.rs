@@ -125,3 +125,56 @@ async fn yield_once() {
     })
     .await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::row_codec;
+    use crate::image::{ImageChunk, ImageRow, ImageRows, StateId, StateKind};
+    use rivermark_types::KeyGroup;
+    use std::sync::atomic::AtomicUsize;
+
+    #[test]
+    fn who_helps_encodes_what_waits_and_its_memory_is_counted_until_it_goes() {
+        let room = Arc::new(Room {
+            queued: AtomicUsize::new(100),
+            held: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+            limit: 1_000,
+        });
+        let row = ImageRow {
+            group: KeyGroup(3),
+            namespace: 0,
+            key: 1u64,
+            value: 2u64,
+        };
+        let chunk = ImageChunk {
+            state: Arc::new(StateId {
+                operator: "count".into(),
+                name: "total".into(),
+                kind: StateKind::Value,
+            }),
+            rows: 1,
+            bytes: 100,
+            content: Box::new(ImageRows::from(vec![row])),
+            encoder: row_codec::<u64, u64>(),
+        };
+        let (done, mut inbox) = tokio::sync::mpsc::unbounded_channel();
+        let queue = Encoding::default();
+        let checkpoint = CheckpointId(4);
+        queue.add(Job {
+            checkpoint,
+            rows: Rows::of(chunk, &room),
+        });
+        assert!(queue.help(&room, &done));
+        assert!(!queue.help(&room, &done), "nothing is left");
+        let Ok(Message::Encoded { result, .. }) = inbox.try_recv() else {
+            panic!("nothing was encoded")
+        };
+        let encoded = result.unwrap();
+        assert_eq!(room.queued.load(Ordering::Relaxed), 0);
+        assert_eq!(room.held(), encoded.pages[0].1.len());
+        drop(encoded);
+        assert_eq!(room.held(), 0);
+    }
+}

@@ -290,6 +290,8 @@ fn a_large_state_is_cut_into_objects_and_spills() {
 struct Gated {
     memory: MemoryBlob,
     open: tokio::sync::watch::Receiver<bool>,
+    /// How many puts have come.
+    puts: tokio::sync::watch::Sender<usize>,
 }
 
 impl Blob for Gated {
@@ -299,6 +301,7 @@ impl Blob for Gated {
         bytes: Vec<bytes::Bytes>,
     ) -> rivermark_env::BoxFuture<'a, Result<(), StorageError>> {
         Box::pin(async move {
+            self.puts.send_modify(|puts| *puts += 1);
             let _ = self.open.clone().wait_for(|open| *open).await;
             self.memory.put(key, bytes).await
         })
@@ -329,8 +332,33 @@ impl Blob for Gated {
 
 fn gated(config: WriterConfig) -> (World, tokio::sync::watch::Sender<bool>) {
     let (gate, open) = tokio::sync::watch::channel(false);
-    let world = World::with_blob(config, |_, memory| Arc::new(Gated { memory, open }));
-    (world, gate)
+    let (puts, _) = tokio::sync::watch::channel(0);
+    let blob = |_: &Env, memory| Arc::new(Gated { memory, open, puts }) as Arc<dyn Blob>;
+    (World::with_blob(config, blob), gate)
+}
+
+#[test]
+fn objects_are_stored_beside_each_other_and_reported_when_all_are() {
+    let (gate, open) = tokio::sync::watch::channel(false);
+    let (puts, mut seen) = tokio::sync::watch::channel(0);
+    let config = WriterConfig {
+        memory_limit: 4 << 20,
+        object_target: 1,
+        ..WriterConfig::default()
+    };
+    let mut world = World::with_blob(config, |_, memory| Arc::new(Gated { memory, open, puts }));
+    world.begin(1);
+    for start in 0..5u64 {
+        world.rows("count", start * 6_000..(start + 1) * 6_000);
+    }
+    world.done(0);
+    // Three come although none of them ends.
+    world.real.block_on(seen.wait_for(|puts| *puts == 3)).unwrap();
+    assert!(world.reports.try_recv().is_err(), "nothing is stored yet");
+    gate.send(true).unwrap();
+    let (_, objects) = world.sealed();
+    assert_eq!(*seen.borrow(), objects.len());
+    assert_eq!(world.read(objects, "count", ALL), (0..30_000).collect());
 }
 
 #[test]
