@@ -30,6 +30,7 @@ const NAMES: [(&str, &[&str]); 4] = [
             "lastCheckpointDuration",
             "lastCheckpointSize",
             "lastCheckpointFullSize",
+            "lastCheckpointPersistedData",
             "lastCheckpointCompletedTimestamp",
             "lastCompletedCheckpointId",
             "lastCheckpointRestoreTimestamp",

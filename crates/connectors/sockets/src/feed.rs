@@ -67,9 +67,19 @@ pub(crate) struct Feed {
     journal: Option<JournalName>,
     roll_bytes: u64,
     pieces: mpsc::Sender<Piece>,
-    waker: SlotWaker,
+    /// Behind `pieces`: dropped after it, so that the slot finds the queue closed, whatever ended this task.
+    rouse: Rouse,
     /// How far decided checkpoints have the stream.
     committed: watch::Receiver<u64>,
+}
+
+/// Wakes the slot, for the last time when it is dropped.
+struct Rouse(SlotWaker);
+
+impl Drop for Rouse {
+    fn drop(&mut self) {
+        self.0.wake();
+    }
 }
 
 /// The stream as far as it has been read.
@@ -122,7 +132,7 @@ impl Feed {
             journal: journal.map(|dir| JournalName::new(dir, &cx.info)),
             roll_bytes: options.roll_bytes,
             pieces: sender,
-            waker: cx.waker.clone(),
+            rouse: Rouse(cx.waker.clone()),
             committed,
         };
         (feed, pieces)
@@ -157,7 +167,7 @@ impl Feed {
 
     async fn send(&mut self, piece: Piece) -> bool {
         let wanted = self.pieces.send(piece).await.is_ok();
-        self.waker.wake();
+        self.rouse.0.wake();
         wanted
     }
 

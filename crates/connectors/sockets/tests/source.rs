@@ -7,7 +7,7 @@ mod watched;
 use rivermark_connector::conformance::subtask_info;
 use rivermark_connector::{ReadPoll, ReadRows, ReaderCx, Source, SplitEnumerator, SplitIndex, SplitReader};
 use rivermark_env::{Connection, Env, Listener, RealEnv};
-use rivermark_format::{Decode, Lines};
+use rivermark_format::{Decode, FormatError, Lines};
 use rivermark_runtime::SlotWaker;
 use rivermark_sockets::reader::SocketReader;
 use rivermark_sockets::{SocketSource, SocketSplit};
@@ -110,6 +110,34 @@ fn it_reads_to_the_end_of_the_stream_at_any_slice() {
             assert_eq!(attempt.rows(5).await, ["one", "two", "", "four", "no line end"]);
             assert_eq!(attempt.next(most).await.unwrap(), None);
         }
+    });
+}
+
+/// Text whose user made a mistake.
+#[derive(Clone)]
+struct Careless;
+
+impl Decode for Careless {
+    type Row = <Lines as Decode>::Row;
+    type Decoder = <Lines as Decode>::Decoder;
+    fn record_len(&self, bytes: &[u8], _: usize) -> Option<usize> {
+        assert!(bytes.is_empty(), "a bug in record_len");
+        None
+    }
+    fn decoder(&self, header: Option<&[u8]>) -> Result<Self::Decoder, FormatError> {
+        Lines.decoder(header)
+    }
+}
+
+#[test]
+fn a_format_that_panics_fails_the_source_and_does_not_leave_it_waiting() {
+    with_env(async |env| {
+        let (mut listener, address) = listen(&env).await;
+        let source = SocketSource::new(&address, Careless).at_most_once();
+        let mut attempt = Attempt::begin(&env, &source, 1, 0);
+        let _connection = accept_and_send(&mut *listener, b"one\n").await;
+        let failure = attempt.next(1).await.unwrap_err();
+        assert_eq!(failure.kind, ErrorKind::Bug, "{failure}");
     });
 }
 

@@ -3,6 +3,8 @@
 //! A page of its own from the allocator costs a fault for every 4 KB and a miss of the address cache for nearly every
 //! row. So a table that has grown beyond [`LEAST_CELLS`] full pages takes them from chunks of 2 MB, which Linux is asked to
 //! back by huge pages. Cells that are given back are used again; a chunk goes with the last cell of it that anybody holds.
+//! Chunks are the system's and not the allocator's, which would keep them for others and never give them back: each restart
+//! of a job would leave its tables' memory behind.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
@@ -20,10 +22,12 @@ pub(super) struct Cell {
     owner: Option<Rc<Memory>>,
 }
 
-/// Memory from the allocator, freed when the last cell of it goes.
+/// Memory that is freed when the last cell of it goes.
 struct Memory {
     start: NonNull<u8>,
     layout: Layout,
+    /// Whether it was mapped, and not allocated.
+    is_mapped: bool,
 }
 
 /// Hands out cells for the pages of one state.
@@ -63,14 +67,22 @@ impl Memory {
         // SAFETY: the layout is not empty.
         let start = unsafe { alloc(layout) };
         let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
-        Rc::new(Memory { start, layout })
+        Rc::new(Memory {
+            start,
+            layout,
+            is_mapped: false,
+        })
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout; no cell of it is left.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        if self.is_mapped {
+            unmap(self.start, self.layout.size());
+        } else {
+            // SAFETY: allocated in `new` with this layout; no cell of it is left.
+            unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        }
     }
 }
 
@@ -141,15 +153,50 @@ impl Cell {
 }
 
 fn huge_chunk() -> Rc<Memory> {
-    let chunk = Memory::new(CHUNK_BYTES, CHUNK_BYTES);
+    let mapped = map_chunk().zip(Layout::from_size_align(CHUNK_BYTES, CHUNK_BYTES).ok());
+    match mapped {
+        Some((start, layout)) => Rc::new(Memory {
+            start,
+            layout,
+            is_mapped: true,
+        }),
+        None => Memory::new(CHUNK_BYTES, CHUNK_BYTES),
+    }
+}
+
+/// A chunk from the system; `None` where that is not known how, or refused.
+#[cfg(all(target_os = "linux", not(miri)))]
+fn map_chunk() -> Option<NonNull<u8>> {
+    use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
+    let (wanted, rights) = (2 * CHUNK_BYTES, ProtFlags::READ | ProtFlags::WRITE);
+    // SAFETY: new memory, at a place of the system's choice.
+    let mapped = unsafe { mmap_anonymous(std::ptr::null_mut(), wanted, rights, MapFlags::PRIVATE) };
+    let whole = NonNull::new(mapped.ok()?.cast::<u8>())?;
+    // Twice the size has a chunk in it that lies as huge pages do; what is around it goes back.
+    let before = whole.as_ptr().align_offset(CHUNK_BYTES);
+    // SAFETY: `before` is less than `CHUNK_BYTES`, so the chunk lies inside the mapping.
+    let start = unsafe { whole.add(before) };
+    // SAFETY: as before: it ends inside the mapping.
+    let after = unsafe { start.add(CHUNK_BYTES) };
+    unmap(whole, before);
+    unmap(after, wanted - CHUNK_BYTES - before);
+    // SAFETY: the chunk is ours, and the advice changes no content. Without huge pages it works as well, only slower.
+    let _ = unsafe { madvise(start.as_ptr().cast(), CHUNK_BYTES, Advice::LinuxHugepage) };
+    Some(start)
+}
+
+#[cfg(not(all(target_os = "linux", not(miri))))]
+fn map_chunk() -> Option<NonNull<u8>> {
+    None
+}
+
+/// Gives a part of a mapping back. Only for parts that nobody uses.
+fn unmap(start: NonNull<u8>, bytes: usize) {
     #[cfg(all(target_os = "linux", not(miri)))]
-    // Without huge pages it works as well, only slower. SAFETY: the chunk is ours, and the advice changes no content.
-    let _ = unsafe {
-        rustix::mm::madvise(
-            chunk.start.as_ptr().cast(),
-            CHUNK_BYTES,
-            rustix::mm::Advice::LinuxHugepage,
-        )
-    };
-    chunk
+    if bytes > 0 {
+        // SAFETY: the caller's: a part of a mapping of ours that nobody uses. If it fails, the part stays, unused.
+        let _ = unsafe { rustix::mm::munmap(start.as_ptr().cast(), bytes) };
+    }
+    #[cfg(not(all(target_os = "linux", not(miri))))]
+    let _ = (start, bytes);
 }
