@@ -39,8 +39,8 @@ pub struct Pace {
 /// When to look again for room to copy frozen tables.
 const WALK_RETRY: Duration = Duration::from_millis(5);
 
-/// A walk takes a fifth of a task's time.
-const WORK_PER_WALK: u64 = 4;
+/// A walk takes a twenty-fifth of a task's time: what it copies has to be encoded and stored too, by the same processors.
+const WORK_PER_WALK: u64 = 24;
 /// And no more slices in a step than this, however little they seem to cost.
 const MOST_SLICES: usize = 64;
 

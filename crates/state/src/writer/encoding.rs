@@ -16,8 +16,9 @@ use std::task::Poll;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
 
-/// How many tasks encode.
-pub(super) const TASKS: usize = 2;
+/// How many tasks encode. They take processors from the slots: more of them would end a checkpoint sooner and slow records
+/// more.
+pub(super) const TASKS: usize = 1;
 
 /// Rows to be encoded.
 pub(super) struct Job {

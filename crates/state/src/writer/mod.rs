@@ -36,6 +36,11 @@ use tokio::sync::mpsc;
 /// How far beyond its memory limit a writer goes before it declines a checkpoint.
 pub const HARD_LIMIT: usize = 4;
 
+/// A walk goes on as long as rows that wait take less than this part of the memory limit: it keeps the encoding busy.
+const WALK_SHARE: usize = 8;
+/// Slots help when they take more than this part, so not for the rows of the walk, which can wait.
+const HELP_SHARE: usize = 4;
+
 /// The bounds of a writer.
 #[derive(Clone, Debug)]
 pub struct WriterConfig {
@@ -194,14 +199,14 @@ impl SnapshotHandle {
     pub fn has_room(&self) -> bool {
         let held = self.room.held.load(Ordering::Relaxed);
         let queued = self.room.queued.load(Ordering::Relaxed);
-        held <= self.room.limit && queued <= self.room.limit / 2
+        held <= self.room.limit && queued <= self.room.limit / WALK_SHARE
     }
 
     /// Encodes some rows on this thread if so many wait that the writer is behind; tells whether it did. Milliseconds of
     /// work, no waiting. For whoever hands over rows without asking for room.
     pub fn help(&self) -> bool {
         let queued = self.room.queued.load(Ordering::Relaxed);
-        queued > self.room.limit / 4 && self.encoding.help(&self.room, &self.sender)
+        queued > self.room.limit / HELP_SHARE && self.encoding.help(&self.room, &self.sender)
     }
 
     /// The most bytes of rows and pages that were ever in memory at once.

@@ -1,6 +1,6 @@
 //! One checkpoint's share in one process: which rows wait for encoding, which pages for an object, who is in. Pure.
 
-use super::{Room, SubtaskSnapshot};
+use super::{Room, SubtaskSnapshot, WALK_SHARE};
 use crate::StateError;
 use crate::image::{EncodedPage, ImageChunk, RowEncoder, StateId};
 use crate::object::{ObjectRef, PageEntry, pack};
@@ -198,12 +198,12 @@ impl Part {
             std::collections::btree_map::Entry::Vacant(place) => drop(place.insert(rows)),
             std::collections::btree_map::Entry::Occupied(mut place) => place.get_mut().append(rows),
         }
-        // Many small states together must not fill the memory either.
+        // Many small states together must not fill the memory either, nor keep a walk waiting for room.
         let ripe = self
             .waiting
             .get(&state)
             .is_some_and(|rows| rows.bytes >= RIPE_BYTES);
-        let full = self.waiting_bytes >= self.room.limit / 4;
+        let full = self.waiting_bytes >= self.room.limit / (2 * WALK_SHARE);
         let largest = || {
             self.waiting
                 .values()
