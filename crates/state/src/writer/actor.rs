@@ -423,6 +423,7 @@ impl Actor {
         let Some(part) = self.parts.remove(&checkpoint) else {
             return;
         };
+        self.encoding.forget(checkpoint);
         let mut keys = part.keys;
         self.steps.retain(|step| match &step.work {
             _ if step.checkpoint != checkpoint => true,

@@ -46,6 +46,11 @@ impl Encoding {
         self.added.notify_one();
     }
 
+    /// Drops what is queued of a checkpoint.
+    pub fn forget(&self, checkpoint: CheckpointId) {
+        self.jobs().retain(|job| job.checkpoint != checkpoint);
+    }
+
     /// Ends the tasks; what is queued is dropped.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);

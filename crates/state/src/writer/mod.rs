@@ -10,7 +10,7 @@
 //! scratch file, and at [`HARD_LIMIT`] times the limit (no scratch file, or rows arrive faster than they are encoded) the
 //! checkpoint is declined. A slot that asks [`SnapshotHandle::has_room`] before each slice of its walk, and
 //! [`SnapshotHandle::help`] after each slice of its work, does not get there. The store
-//! takes an object in one piece, so an object is at most a quarter of the limit however large its target is.
+//! takes an object in one piece, so an object is at most a sixth of the limit however large its target is.
 
 mod actor;
 mod calls;
@@ -46,7 +46,7 @@ const HELP_SHARE: usize = 4;
 pub struct WriterConfig {
     /// The bytes of rows and pages to hold in memory.
     pub memory_limit: usize,
-    /// The size at which an object is full; a quarter of the memory limit if that is less.
+    /// The size at which an object is full; a sixth of the memory limit if that is less.
     pub object_target: usize,
     /// How long to wait for the process's other subtasks before sealing what is there.
     pub seal_after: Duration,

@@ -18,8 +18,9 @@ use std::sync::atomic::Ordering;
 /// are to stay in a processor's cache meanwhile (rows of 88 bytes cost 300 ns each in jobs of 4 MB, 70 ns in small ones).
 const RIPE_BYTES: usize = 512 << 10;
 
-/// So many objects have room in memory: those that are being stored, and one in the making.
-const OBJECTS_IN_MEMORY: usize = 4;
+/// So many objects have room in memory: three that are being stored, one on its way to the scratch file, one in the making, and
+/// what they are larger than planned. With fewer, a store that is away would keep walks waiting for ever.
+const OBJECTS_IN_MEMORY: usize = 6;
 
 /// Where the bytes of a page are until they are stored.
 #[derive(Clone, Debug)]
