@@ -2,50 +2,24 @@
 
 mod plain;
 
-use plain::{Row, Told, noise, tell};
+use plain::{Fold, Row, Told, ms, noise, tell};
 use rivermark_runtime::operators::window::{
-    Aggregated, AtEnd, ContinuousProcessingTime, EvictCount, Evicting, Firing, Gathered, InProcessingTime,
-    Lateness, MergingFold, On, ProcessingTime, Purging, Session, SessionProcessingTime,
-    SlidingProcessingTime, TumblingProcessingTime, WindowsOf,
+    AtEnd, ContinuousProcessingTime, EvictCount, Evicting, Firing, Gathered, InProcessingTime, Lateness, On,
+    ProcessingTime, Purging, Session, SessionProcessingTime, SlidingProcessingTime, TumblingProcessingTime,
+    WindowsOf,
 };
 use rivermark_runtime::operators::{LateRows, Out, Tumbling, Window};
 use rivermark_testkit::{Event, Order, Subject, Verification, verify_operator};
 use rivermark_types::Timestamp;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
-
-type Fold = Aggregated<
-    MergingFold<u64, Row, Vec<i64>, Told, fn(&mut Vec<i64>, Row), fn(&mut Vec<i64>, Vec<i64>), Tell>,
->;
-type Tell = fn(&u64, Window, Vec<i64>) -> Told;
-
-fn fold() -> Fold {
-    Aggregated(MergingFold::new(
-        |rows, row| rows.push(row.1),
-        |rows, others| rows.extend(others),
-        tell,
-    ))
-}
-
-/// Windows that hold rows and fire as `firing` says.
+/// Windows that hold rows, fire as `firing` says and are late for none.
 fn windows<W, P>(windows: W, firing: P) -> Verification
 where
     W: WindowsOf<u64, Fold>,
     P: Firing<u64, W, Fold>,
 {
-    let lateness = Lateness::new(ms(0), LateRows::Drop);
-    let subject = move || {
-        let (windows, firing) = (windows.clone(), firing.clone());
-        let make = move || Ok(firing.operator(|row: &Row| row.0, windows.clone(), fold(), lateness));
-        Subject::made_by("windows", make)
-    };
-    verify_operator(subject)
-        .keyed_by(0, |row: &Row| row.0)
-        .expect_late(0)
+    plain::windows(windows, firing, 0).expect_late(0)
 }
 
 /// Rows without event times, each with the processing time at which it comes.

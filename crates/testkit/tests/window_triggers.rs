@@ -2,49 +2,15 @@
 
 mod plain;
 
-use plain::{Plain, Row, Told, noise, sales, tell};
+use plain::{Plain, Row, Told, ms, noise, sales, tell, windows};
 use rivermark_runtime::operators::window::{
-    Aggregated, ContinuousEventTime, Count, Delta, EventTime, EvictCount, EvictDelta, EvictTime, Evicting,
-    Evictor, Firing, Global, Lateness, MergingFold, On, Purging, Session, Sliding, Trigger, TriggerCx,
-    TriggerResult, WindowsOf,
+    ContinuousEventTime, Count, Delta, EventTime, EvictCount, EvictDelta, EvictTime, Evicting, Evictor,
+    Global, On, Purging, Session, Sliding, Trigger, TriggerCx, TriggerResult,
 };
-use rivermark_runtime::operators::{LateRows, Timed, Tumbling, Window};
-use rivermark_testkit::{Event, Order, Subject, Verification, verify_operator};
+use rivermark_runtime::operators::{Timed, Tumbling, Window};
+use rivermark_testkit::{Event, Order};
 use rivermark_types::Timestamp;
 use std::collections::BTreeMap;
-use std::time::Duration;
-
-fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
-
-type Fold = Aggregated<
-    MergingFold<u64, Row, Vec<i64>, Told, fn(&mut Vec<i64>, Row), fn(&mut Vec<i64>, Vec<i64>), Tell>,
->;
-type Tell = fn(&u64, Window, Vec<i64>) -> Told;
-
-fn fold() -> Fold {
-    Aggregated(MergingFold::new(
-        |rows, row| rows.push(row.1),
-        |rows, others| rows.extend(others),
-        tell,
-    ))
-}
-
-/// Windows that hold rows and fire as `firing` says.
-fn windows<W, P>(windows: W, firing: P, allowed_ms: u64) -> Verification
-where
-    W: WindowsOf<u64, Fold>,
-    P: Firing<u64, W, Fold>,
-{
-    let lateness = Lateness::new(ms(allowed_ms), LateRows::Drop);
-    let subject = move || {
-        let (windows, firing) = (windows.clone(), firing.clone());
-        let make = move || Ok(firing.operator(|row: &Row| row.0, windows.clone(), fold(), lateness));
-        Subject::made_by("windows", make)
-    };
-    verify_operator(subject).keyed_by(0, |row: &Row| row.0)
-}
 
 fn input(events: &[Result<(Row, i64), i64>]) -> Vec<Event> {
     let event = |event: &Result<(Row, i64), i64>| match event {

@@ -116,3 +116,58 @@ fn head(rows: usize, body: &Body<'_>) -> Vec<u8> {
 fn pad(stream: &mut Vec<u8>, bytes: usize) {
     stream.extend_from_slice(&[0; ALIGNMENT][..bytes]);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::page;
+    use super::*;
+    use arrow_array::types::{Int8Type, Int64Type};
+    use arrow_array::{
+        ArrayRef, BooleanArray, DictionaryArray, Int32Array, LargeListArray, LargeStringArray, StructArray,
+    };
+    use arrow_ipc::writer::StreamWriter;
+    use arrow_schema::{Field, Schema};
+    use std::sync::Arc;
+
+    fn batch(columns: Vec<ArrayRef>) -> RecordBatch {
+        let field =
+            |(at, column): (usize, &ArrayRef)| Field::new(format!("c{at}"), column.data_type().clone(), true);
+        let fields: Vec<Field> = columns.iter().enumerate().map(field).collect();
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+    }
+
+    /// The batch as it comes back; `None` if it is not written here.
+    fn back(batch: &RecordBatch) -> Option<RecordBatch> {
+        let mut writer = StreamWriter::try_new(Vec::new(), batch.schema_ref()).unwrap();
+        append(batch, writer.get_mut()).then(|| {
+            let stream = writer.into_inner().unwrap();
+            assert_eq!(stream.len() % ALIGNMENT, 0, "what follows it is aligned too");
+            page::read(stream.into()).unwrap().remove(0)
+        })
+    }
+
+    #[test]
+    fn the_library_reads_what_is_written_here() {
+        let numbers: ArrayRef = Arc::new(Int32Array::from(vec![Some(1), None, Some(3)]));
+        let inner = Arc::new(Field::new("inner", numbers.data_type().clone(), true));
+        let lists = [Some(vec![Some(1i64), None]), None, Some(vec![])];
+        let whole = batch(vec![
+            numbers.clone(),
+            Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)])),
+            Arc::new(LargeStringArray::from(vec![Some("one"), None, Some("")])),
+            Arc::new(LargeListArray::from_iter_primitive::<Int64Type, _, _>(lists)),
+            Arc::new(StructArray::from(vec![(inner, numbers)])),
+        ]);
+        assert_eq!(back(&whole), Some(whole));
+        let empty = batch(vec![Arc::new(Int32Array::from(Vec::<i32>::new()))]);
+        assert_eq!(back(&empty), Some(empty));
+    }
+
+    #[test]
+    fn other_layouts_are_left_to_the_library() {
+        let words: DictionaryArray<Int8Type> = ["a", "b", "a"].into_iter().collect();
+        assert_eq!(back(&batch(vec![Arc::new(words)])), None);
+        let bits = BooleanArray::from(vec![true, false, true]).slice(1, 2);
+        assert_eq!(back(&batch(vec![Arc::new(bits)])), None);
+    }
+}

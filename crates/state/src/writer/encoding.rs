@@ -1,7 +1,7 @@
-//! Rows that are ready to be encoded, and who does it: tasks of the I/O runtime, and slots whose rows outrun them.
+//! Rows that are ready to be encoded, and who does it: a task of the I/O runtime, and slots whose rows outrun it.
 //!
-//! Encoding is work, not waiting: where rows come faster than the tasks encode them, more memory would only put off the
-//! end. So a slot that has filled the queue takes a job from it between two batches ([`Encoding::help`]), which slows its
+//! Encoding is work, not waiting: where rows come faster than the task encodes them, more memory would only put off the
+//! end. More tasks would end a checkpoint sooner and take more processors from the slots meanwhile. So a slot that has filled the queue takes a job from it between two batches ([`Encoding::help`]), which slows its
 //! records by what their rows cost, and by nothing else. What is encoded goes to the writer's loop.
 
 use super::part::{Held, Rows, entry_of};
@@ -15,10 +15,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
-
-/// How many tasks encode. They take processors from the slots: more of them would end a checkpoint sooner and slow records
-/// more.
-pub(super) const TASKS: usize = 1;
 
 /// Rows to be encoded.
 pub(super) struct Job {
@@ -51,11 +47,11 @@ impl Encoding {
         self.jobs().retain(|job| job.checkpoint != checkpoint);
     }
 
-    /// Ends the tasks; what is queued is dropped.
+    /// Ends the task; what is queued is dropped.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.jobs().clear();
-        self.added.notify_waiters();
+        self.added.notify_one();
     }
 
     /// Encodes one job, if there is one. For threads with other work to do.
@@ -68,25 +64,19 @@ impl Encoding {
         found
     }
 
-    /// What a task does until the queue is closed.
+    /// What the task does until the queue is closed.
     pub async fn work(self: Arc<Self>, room: Arc<Room>, done: WeakUnboundedSender<Message>) {
         loop {
-            // Made before the look at the queue: what is added or closed after the look completes it.
-            let added = self.added.notified();
             if self.closed.load(Ordering::Acquire) {
                 return;
             }
-            let (job, is_last) = {
-                let mut jobs = self.jobs();
-                (jobs.pop_front(), jobs.is_empty())
-            };
+            // Not in the condition of a branch: the lock would be held all through it.
+            let job = self.jobs().pop_front();
             let Some(job) = job else {
-                added.await;
+                // What was added or closed since the look is remembered, and completes this at once.
+                self.added.notified().await;
                 continue;
             };
-            if !is_last {
-                self.added.notify_one();
-            }
             let encoded = job.encode(&room);
             match done.upgrade() {
                 Some(done) => drop(done.send(encoded)),

@@ -129,10 +129,8 @@ impl SnapshotWriter {
             limit: config.memory_limit,
         });
         let encoding = Arc::new(Encoding::default());
-        for _ in 0..encoding::TASKS {
-            let work = encoding.clone().work(room.clone(), sender.downgrade());
-            env.spawn_io("snapshot encoder", work);
-        }
+        let work = encoding.clone().work(room.clone(), sender.downgrade());
+        env.spawn_io("snapshot encoder", work);
         let shared = (room.clone(), encoding.clone());
         let actor = actor::Actor::new(env.clone(), blob, config, reports, inbox, shared);
         let task = env.spawn_io("snapshot writer", actor.run());

@@ -1,9 +1,11 @@
 //! Event-time windows computed in the plainest way there is: lists of rows by key and window.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
-use rivermark_runtime::operators::Window;
-use rivermark_testkit::Event;
+use rivermark_runtime::operators::window::{Aggregated, Firing, Lateness, MergingFold, WindowsOf};
+use rivermark_runtime::operators::{LateRows, Window};
+use rivermark_testkit::{Event, Subject, Verification, verify_operator};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The watermark behind all rows.
 pub const END: i64 = i64::MAX;
@@ -22,6 +24,39 @@ pub fn noise(n: u64) -> u64 {
 pub fn tell(key: &u64, window: Window, mut rows: Vec<i64>) -> Told {
     rows.sort_unstable();
     (*key, window.start.0, window.end.0, rows)
+}
+
+pub fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// Windows that hold all their rows.
+pub type Fold = Aggregated<
+    MergingFold<u64, Row, Vec<i64>, Told, fn(&mut Vec<i64>, Row), fn(&mut Vec<i64>, Vec<i64>), Tell>,
+>;
+type Tell = fn(&u64, Window, Vec<i64>) -> Told;
+
+pub fn fold() -> Fold {
+    Aggregated(MergingFold::new(
+        |rows, row| rows.push(row.1),
+        |rows, others| rows.extend(others),
+        tell,
+    ))
+}
+
+/// Windows that hold rows and fire as `firing` says.
+pub fn windows<W, P>(windows: W, firing: P, allowed_ms: u64) -> Verification
+where
+    W: WindowsOf<u64, Fold>,
+    P: Firing<u64, W, Fold>,
+{
+    let lateness = Lateness::new(ms(allowed_ms), LateRows::Drop);
+    let subject = move || {
+        let (windows, firing) = (windows.clone(), firing.clone());
+        let make = move || Ok(firing.operator(|row: &Row| row.0, windows.clone(), fold(), lateness));
+        Subject::made_by("windows", make)
+    };
+    verify_operator(subject).keyed_by(0, |row: &Row| row.0)
 }
 
 /// Sales out of order: rows with their times, and a watermark behind each fifth, beyond some rows to come.
