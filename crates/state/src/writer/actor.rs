@@ -101,7 +101,7 @@ impl Actor {
             }
         }
         self.encoding.close();
-        if let Some(scratch) = self.calls.end().await {
+        if let Some(scratch) = self.calls.spilled().await.and_then(|spilled| spilled.scratch) {
             scratch.remove(&self.env).await;
         }
         for scratch in std::mem::take(&mut self.scratch).into_values() {
@@ -129,9 +129,7 @@ impl Actor {
                 if let Some(rows) = part.add_rows(rows) {
                     self.encode(checkpoint, rows);
                 }
-                if self.room.is_exhausted() {
-                    self.decline_for_room(checkpoint).await;
-                }
+                self.bound_memory(checkpoint).await;
             }
             Message::Encoded { checkpoint, result } => self.on_encoded(checkpoint, result).await,
             Message::SubtaskDone(snapshot) => {
@@ -186,9 +184,8 @@ impl Actor {
                 self.cut_object(checkpoint).await;
             }
         }
-        if self.room.is_exhausted() {
-            self.decline_for_room(checkpoint).await;
-        } else if self.parts.get(&checkpoint).is_some_and(|part| part.is_sealing) {
+        self.bound_memory(checkpoint).await;
+        if self.parts.get(&checkpoint).is_some_and(|part| part.is_sealing) {
             self.seal(checkpoint).await;
         }
     }
@@ -400,9 +397,20 @@ impl Actor {
         }
     }
 
-    async fn decline_for_room(&mut self, checkpoint: CheckpointId) {
-        let reason = "its rows fill the memory for snapshots: the store or the encoding is too slow";
-        self.decline(checkpoint, reason.into()).await;
+    /// Where memory is beyond its hard limit, nothing more is taken in before enough of it is in the scratch file; a checkpoint
+    /// of which that takes nothing more is declined.
+    async fn bound_memory(&mut self, checkpoint: CheckpointId) {
+        while self.room.is_exhausted() {
+            self.spill_if_full();
+            match self.calls.spilled().await {
+                Some(spilled) => self.on_spilled(spilled).await,
+                None => {
+                    let reason =
+                        "its rows fill the memory for snapshots: the store or the encoding is too slow";
+                    return self.decline(checkpoint, reason.into()).await;
+                }
+            }
+        }
     }
 
     async fn decline(&mut self, checkpoint: CheckpointId, reason: String) {

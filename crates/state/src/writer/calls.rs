@@ -102,7 +102,7 @@ pub(super) struct Calls {
     env: Env,
     blob: Arc<dyn Blob>,
     storing: Vec<(StoreId, BoxFuture<'static, Called>)>,
-    spilling: Option<(StoreId, BoxFuture<'static, Called>)>,
+    spilling: Option<(StoreId, BoxFuture<'static, Spilled>)>,
     deleting: Option<BoxFuture<'static, Called>>,
 }
 
@@ -155,12 +155,12 @@ impl Calls {
         let env = self.env.clone();
         let call = async move {
             let (scratch, result) = spill(&env, &plan, scratch, dir).await;
-            Called::Spilled(Spilled {
+            Spilled {
                 checkpoint,
                 id,
                 scratch,
                 result,
-            })
+            }
         };
         self.spilling = Some((id, Box::pin(call)));
     }
@@ -169,13 +169,10 @@ impl Calls {
         self.deleting = Some(Box::pin(delete(self.blob.clone(), deletion)));
     }
 
-    /// Gives up all calls but the one that writes to a scratch file, and returns that file.
-    pub async fn end(&mut self) -> Option<Scratch> {
+    /// Waits for the call that writes to a scratch file, if there is one, and for no other.
+    pub async fn spilled(&mut self) -> Option<Spilled> {
         let (_, call) = self.spilling.take()?;
-        match call.await {
-            Called::Spilled(spilled) => spilled.scratch,
-            _ => None,
-        }
+        Some(call.await)
     }
 
     /// The next call to end. May be dropped and called again.
@@ -188,10 +185,10 @@ impl Calls {
                 }
             }
             if let Some((_, call)) = &mut self.spilling
-                && let Poll::Ready(called) = call.as_mut().poll(cx)
+                && let Poll::Ready(spilled) = call.as_mut().poll(cx)
             {
                 self.spilling = None;
-                return Poll::Ready(called);
+                return Poll::Ready(Called::Spilled(spilled));
             }
             if let Some(call) = &mut self.deleting
                 && let Poll::Ready(called) = call.as_mut().poll(cx)

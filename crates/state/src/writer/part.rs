@@ -204,7 +204,7 @@ impl Part {
             .waiting
             .get(&state)
             .is_some_and(|rows| rows.bytes >= RIPE_BYTES);
-        let full = self.waiting_bytes >= self.room.limit / (2 * WALK_SHARE);
+        let full = self.waiting_bytes >= self.room.limit / WALK_SHARE;
         let largest = || {
             self.waiting
                 .values()

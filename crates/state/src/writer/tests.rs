@@ -74,15 +74,15 @@ impl World {
     }
 
     fn rows(&self, operator: &str, keys: std::ops::Range<u64>) {
-        self.rows_to(&mut self.handle.sink(CHECKPOINT), operator, keys);
+        self.rows_to(&mut self.handle.sink(CHECKPOINT), operator, keys, 200);
     }
 
-    fn rows_to(&self, sink: &mut SnapshotSink, operator: &str, keys: std::ops::Range<u64>) {
+    fn rows_to(&self, sink: &mut SnapshotSink, operator: &str, keys: std::ops::Range<u64>, row_bytes: usize) {
         let rows: Vec<_> = keys.map(row).collect();
         sink.push(ImageChunk {
             state: Arc::new(state(operator)),
             rows: rows.len(),
-            bytes: rows.len() * 200,
+            bytes: rows.len() * row_bytes,
             content: Box::new(ImageRows::from(rows)),
             encoder: self.codec.clone(),
         });
@@ -132,7 +132,7 @@ impl World {
         let checkpoint = CheckpointId(1_001);
         self.handle.begin(checkpoint, Attempt(1), "settle/y".into(), 1);
         let mut sink = self.handle.sink(checkpoint);
-        self.rows_to(&mut sink, "count", 0..1);
+        self.rows_to(&mut sink, "count", 0..1, 200);
         self.handle.subtask_done(SubtaskSnapshot {
             checkpoint,
             ..snapshot(0)
@@ -368,6 +368,23 @@ fn a_store_that_is_away_fills_the_scratch_file_and_nothing_is_lost() {
     gate.send(true).unwrap();
     let (_, objects) = world.sealed();
     assert_eq!(world.read(objects, "count", ALL), (0..20_000).collect());
+}
+
+#[test]
+fn pages_beyond_the_hard_limit_at_once_go_to_the_scratch_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut world, gate) = gated(WriterConfig {
+        memory_limit: 64 << 10,
+        scratch_dir: Some(dir.path().to_owned()),
+        ..WriterConfig::default()
+    });
+    world.begin(1);
+    // They turn out larger than they were said to be.
+    world.rows_to(&mut world.handle.sink(CHECKPOINT), "count", 0..3_000, 2);
+    world.done(0);
+    gate.send(true).unwrap();
+    let (_, objects) = world.sealed();
+    assert_eq!(world.read(objects, "count", ALL), (0..3_000).collect());
 }
 
 #[test]
