@@ -1,4 +1,8 @@
 //! All workloads, one after the other: limit and job in turns, several rounds, medians.
+//!
+//! Layout: [`loads`] (checkpoints of jobs under a load); here, all others.
+
+mod loads;
 
 use crate::clock::now_ns;
 use crate::jobs::large::Shape;
@@ -12,7 +16,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 /// The workloads, by name.
-pub const NAMES: [&str; 8] = [
+pub const NAMES: [&str; 10] = [
     "stateless",
     "keyed_u64",
     "keyed_string",
@@ -21,6 +25,8 @@ pub const NAMES: [&str; 8] = [
     "checkpoint",
     "latency",
     "restore",
+    "backpressure",
+    "skew",
 ];
 
 const SHAPES: [Shape; 2] = [Shape::Wide, Shape::Narrow];
@@ -59,6 +65,8 @@ impl Series<'_> {
             "checkpoint" => each_shape(|shape| self.checkpoint(shape)),
             "latency" => self.latency(),
             "restore" => each_shape(|shape| self.restore(shape)),
+            "backpressure" => loads::backpressure(self),
+            "skew" => loads::skew(self),
             other => Err(format!("{other}: no such workload (known: {})", NAMES.join(", "))),
         }
     }

@@ -27,6 +27,12 @@ pub struct Sizes {
     pub latency_ms: u64,
     /// Starts from a checkpoint of each shape.
     pub restores: usize,
+    /// Checkpoints under backpressure and under skew, in each mode.
+    pub timed_checkpoints: usize,
+    /// No more of them are taken after so many milliseconds.
+    pub timed_ms: u64,
+    /// How long the load lasts before them, in milliseconds.
+    pub pressure_ms: u64,
 }
 
 impl Sizes {
@@ -44,6 +50,9 @@ impl Sizes {
         around_ms: 1_000,
         latency_ms: 20_000,
         restores: 3,
+        timed_checkpoints: 100,
+        timed_ms: 8_000,
+        pressure_ms: 1_000,
     };
 
     /// For a first look: less than a minute.
@@ -57,6 +66,9 @@ impl Sizes {
         around_ms: 400,
         latency_ms: 3_000,
         restores: 1,
+        timed_checkpoints: 20,
+        timed_ms: 1_000,
+        pressure_ms: 300,
         ..Sizes::FULL
     };
 
@@ -74,5 +86,8 @@ impl Sizes {
         around_ms: 60,
         latency_ms: 200,
         restores: 1,
+        timed_checkpoints: 2,
+        timed_ms: 100,
+        pressure_ms: 50,
     };
 }

@@ -268,6 +268,7 @@ impl Master {
             }
         };
         attempt.deployed.cancel().await;
+        self.env.give_back_memory();
         over
     }
 

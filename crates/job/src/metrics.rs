@@ -197,13 +197,15 @@ fn of_job(stats: &JobStats, moment: Moment, all: &mut Collected) {
 
 fn of_task(id: SubtaskId, subtask: &SubtaskSnapshot, rates: &Rates<'_>, all: &mut Collected) {
     type Number = fn(&SubtaskSnapshot) -> u64;
-    let counters: [(&str, Number); 6] = [
+    let counters: [(&str, Number); 8] = [
         ("numRecordsIn", |s| if s.is_source { 0 } else { s.records_in }),
         ("numRecordsOut", |s| s.records_out),
         ("numBytesIn", |s| s.bytes_in),
         ("numBytesOut", |s| s.bytes_out),
         ("numBytesInLocal", |s| s.bytes_in),
         ("numBytesInRemote", |_| 0),
+        ("numBuffersInLocal", |s| s.batches_in),
+        ("numBuffersInRemote", |_| 0),
     ];
     for (name, number) in counters {
         all.counter(name, number(subtask), rates.subtask(id, number));

@@ -33,28 +33,35 @@ const WALK_ROWS: usize = 1024;
 
 /// An environment for a job's code to build on: what is configured is its default, what the code says counts.
 pub(crate) fn stream_env(config: &Config) -> Result<StreamEnv, Vec<ConfigError>> {
+    let Settings { pipeline, .. } = provisional(config)?;
+    let env = StreamEnv::new();
+    env.set_parallelism(pipeline.parallelism);
+    if let Some((name, _)) = config.get(NAME) {
+        env.set_name(&name);
+    }
+    complete(&env, config)?;
+    Ok(env)
+}
+
+/// Gives a graph what is configured about it as a whole and what its code has not settled. Operators need not be there yet.
+pub(crate) fn complete(env: &StreamEnv, config: &Config) -> Result<(), Vec<ConfigError>> {
     let Settings {
         pipeline, checkpoint, ..
     } = provisional(config)?;
-    let env = StreamEnv::new();
-    crate::dead_letters::configure(&env, config)?;
-    env.set_parallelism(pipeline.parallelism);
-    if let Some(groups) = pipeline.max_parallelism {
+    crate::dead_letters::configure(env, config)?;
+    if let (None, Some(groups)) = (env.max_parallelism(), pipeline.max_parallelism) {
         env.set_max_parallelism(groups);
-    }
-    if let Some((name, _)) = config.get(NAME) {
-        env.set_name(&name);
     }
     if checkpoint.mode == Mode::AtLeastOnce {
         env.set_mode(GuaranteeMode::AtLeastOnce);
     }
-    if let Some(after) = checkpoint.unaligned_after {
+    if let (None, Some(after)) = (env.unaligned_checkpoints(), checkpoint.unaligned_after) {
         env.set_unaligned_checkpoints(after);
         if checkpoint.unaligned_forced {
             env.force_unaligned_checkpoints();
         }
     }
-    Ok(env)
+    Ok(())
 }
 
 /// The settings of a job that may still give itself a name.

@@ -12,9 +12,9 @@
 //! ```
 
 use crate::dead_letters;
-use crate::launch::{job_spec, program_settings};
+use crate::launch::{complete, job_spec, program_settings};
 use crate::metrics::Reporting;
-use rivermark_config::{Config, ConfigError};
+use rivermark_config::{Config, ConfigError, Origin};
 use rivermark_data::Data;
 use rivermark_env::RealEnv;
 use rivermark_job::{JobControl, JobEnd, JobHandle, StartOptions};
@@ -30,6 +30,8 @@ use std::vec;
 
 /// The uid of what [`Embedded::execute_and_collect`] adds to the graph.
 const COLLECT: &str = "execute-and-collect";
+
+const PARALLELISM: &str = "parallelism.default";
 
 const INTERVAL: &str = "execution.checkpointing.interval";
 
@@ -102,6 +104,19 @@ pub trait Embedded {
     }
 }
 
+/// Operators take their parallelism when they are added: a configuration that comes later must not be passed over in silence.
+fn check_parallelism(graph: &StreamEnv, config: &Config) -> Result<()> {
+    match config.get(PARALLELISM) {
+        Some((given, origin)) if origin != Origin::Default && given != graph.parallelism().to_string() => {
+            Err(Failure::invalid(format!(
+                "{PARALLELISM} is {given}, but the graph was built with {}: call StreamEnv::set_parallelism before adding operators",
+                graph.parallelism()
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn joined(errors: Vec<ConfigError>) -> Failure {
     let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
     Failure::invalid(lines.join("\n"))
@@ -112,7 +127,8 @@ impl Embedded for StreamEnv {
         let world = RealEnv::start()
             .map_err(|error| Failure::external("the I/O threads cannot be started").caused_by(error))?;
         let env = world.env();
-        dead_letters::configure(self, &config).map_err(joined)?;
+        complete(self, &config).map_err(joined)?;
+        check_parallelism(self, &config)?;
         dead_letters::attach(&env, self, &config).map_err(joined)?;
         let program = self.build()?;
         let settings = program_settings(config, &program).map_err(joined)?;

@@ -118,3 +118,36 @@ fn an_operator_that_blocks_holds_up_nobody_else() {
     (0..100).for_each(|_| permit.send(()).unwrap());
     assert_eq!(rows.into_vec().unwrap().len(), 100);
 }
+
+#[test]
+fn what_is_configured_about_the_graph_counts_or_is_refused() {
+    let start = |keys: &[(&str, &str)]| {
+        let env = StreamEnv::new();
+        env.sequence(10).uid("numbers").discard();
+        let mut config = Config::default();
+        for (key, value) in keys {
+            config.set(key, *value);
+        }
+        env.start_with(config).map(|job| job.wait().unwrap())
+    };
+    let unaligned = ("execution.checkpointing.unaligned.enabled", "true");
+    start(&[unaligned]).unwrap();
+    // Only a job that has unaligned checkpoints minds.
+    let two = ("execution.checkpointing.max-concurrent-checkpoints", "2");
+    start(&[two]).unwrap();
+    let refused = start(&[unaligned, two]).unwrap_err().to_string();
+    assert!(
+        refused.contains("unaligned checkpoints come one at a time"),
+        "{refused}"
+    );
+    let at_least_once = ("execution.checkpointing.mode", "AT_LEAST_ONCE");
+    let refused = start(&[unaligned, at_least_once]).unwrap_err().to_string();
+    assert!(
+        refused.contains("unaligned checkpoints are for exactly-once"),
+        "{refused}"
+    );
+    // Operators were given theirs when they were added.
+    start(&[("parallelism.default", "1")]).unwrap();
+    let refused = start(&[("parallelism.default", "3")]).unwrap_err().to_string();
+    assert!(refused.contains("StreamEnv::set_parallelism"), "{refused}");
+}

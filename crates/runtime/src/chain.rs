@@ -257,6 +257,7 @@ impl Chain {
     /// Puts rows before the root.
     pub fn push_rows(&mut self, input: InputId, batch: Batch) {
         SubtaskCounters::add(&self.counters.records_in, batch.len());
+        SubtaskCounters::add(&self.counters.batches_in, 1);
         SubtaskCounters::add(&self.counters.bytes_in, batch.bytes());
         self.push_root(Work::Rows(input, HeldRows::Erased(batch)));
     }

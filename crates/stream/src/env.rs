@@ -88,6 +88,11 @@ impl StreamEnv {
         self.draft.borrow_mut().job.max_parallelism = Some(groups);
     }
 
+    /// Into how many groups keys are divided, if that is settled.
+    pub fn max_parallelism(&self) -> Option<u32> {
+        self.draft.borrow().job.max_parallelism
+    }
+
     /// Sets what checkpoints promise; exactly-once if not set.
     pub fn set_mode(&self, mode: GuaranteeMode) {
         self.draft.borrow_mut().job.mode = mode;
@@ -109,6 +114,11 @@ impl StreamEnv {
     pub fn set_unaligned_checkpoints(&self, after: Duration) {
         let job = &mut self.draft.borrow_mut().job;
         job.unaligned.get_or_insert_default().after = after;
+    }
+
+    /// Whether, and after how long, barriers overtake.
+    pub fn unaligned_checkpoints(&self) -> Option<Duration> {
+        Some(self.draft.borrow().job.unaligned?.after)
     }
 
     /// Lets barriers overtake behind partitioners of the job's own too, which must then give the same subtask for the same

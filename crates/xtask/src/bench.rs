@@ -43,12 +43,19 @@ Workloads:
   checkpoint    one checkpoint of 1 GB under load, two shapes of rows; limit: the time before it
   latency       50,000 events a second at their times; limit: a channel hop
   restore       from process start to the first output with 1 GB of state; limit: reading its bytes
+  backpressure  checkpoints while sinks have a hundredth of their speed, aligned, unaligned, and timed-out after 10 ms;
+                limit: the same job offered no more than that
+  skew          checkpoints while one of eight partitions has half of the events and keys are Zipf-distributed (1.2);
+                limit: the same without skew
 
 Fields of JSON rows: name, parallelism, checkpoints, events_per_s, cpu_ns_per_event, limit_events_per_s,
 limit_cpu_ns_per_event, ratio; of `checkpoint` also shape, sync_us (longest freeze of a subtask), gap_ms (longest
 time without output), after_over_before (throughput), worst50ms (share of the usual throughput), extra_mb,
 complete_ms, growth_gap_ms (gap_ms while the state grew); of `latency` also p50_us, p99_us, p999_us, p9999_us,
-limit_p50_us, limit_p99_us; of `restore` also shape, first_output_ms, where events are rows restored.";
+limit_p50_us, limit_p99_us; of `restore` also shape, first_output_ms, where events are rows restored; of
+`backpressure` and `skew` (where `checkpoints` is the mode) also p50_ms and p99_ms from trigger to decision, of `backpressure`
+unloaded_p99_ms, measured (how many checkpoints), in_flight_mb (the most), rows_a_batch and sink_ms_a_row, of `skew` even_p50_ms,
+even_p99_ms, p50_over_even.";
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let names = NAMES

@@ -36,6 +36,16 @@ fn own(name: &str) -> &'static [&'static str] {
             "limit_p99_us",
         ],
         "restore" => &["shape", "first_output_ms"],
+        "backpressure" => &[
+            "p50_ms",
+            "p99_ms",
+            "unloaded_p99_ms",
+            "measured",
+            "in_flight_mb",
+            "rows_a_batch",
+            "sink_ms_a_row",
+        ],
+        "skew" => &["p50_ms", "p99_ms", "even_p50_ms", "even_p99_ms", "p50_over_even"],
         _ => &[],
     }
 }
@@ -62,12 +72,14 @@ fn every_workload_gives_rows_of_the_promised_form_and_pictures() {
         .map(|(name, rows)| (name.as_str(), rows.len()))
         .collect();
     let expected = [
+        ("backpressure", 3),
         ("checkpoint", 2),
         ("keyed_string", 2),
         ("keyed_struct", 2),
         ("keyed_u64", 2),
         ("latency", 1),
         ("restore", 2),
+        ("skew", 2),
         ("stateless", 4),
         ("window", 2),
     ];

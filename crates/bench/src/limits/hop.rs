@@ -21,7 +21,7 @@ pub fn start(events: Scheduled, seen: impl Fn(u64) + Send + 'static) -> Result<T
             pause(TICK);
             let now = now_ns();
             let due = (number..)
-                .map(|number| events.event(number))
+                .map(|number| events.event(0, number))
                 .take_while(|(_, time)| *time <= now);
             let batch: Vec<Event> = due.collect();
             number += batch.len() as u64;

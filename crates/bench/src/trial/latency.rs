@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+/// Subtasks of every operator, and partitions of the events.
+const WORKERS: u32 = 2;
 /// Buckets for each doubling of the latency.
 const PER_DOUBLING: u64 = 16;
 /// Time for threads to start before the first event.
@@ -111,11 +113,8 @@ impl Latency {
     pub(super) fn run(self) -> Result<Measured, String> {
         let start_ns = now_ns() + HEAD_START.as_nanos() as u64;
         let seen = Seen::new(start_ns, self.millis);
-        let events = Scheduled {
-            rate: self.rate,
-            keys: self.keys,
-            start_ns,
-        };
+        let partitions = if self.job.is_some() { WORKERS } else { 1 };
+        let events = Scheduled::even(self.rate, self.keys, start_ns, u64::from(partitions));
         let note = {
             let seen = seen.clone();
             move |happened| seen.note(happened)
@@ -133,7 +132,7 @@ impl Latency {
             }
             Some(checkpoints) => {
                 let env = StreamEnv::new();
-                env.set_parallelism(2);
+                env.set_parallelism(WORKERS);
                 scheduled(&env, events, note);
                 let job = env
                     .start_with(job::config(Some(checkpoints)))

@@ -1,12 +1,13 @@
 //! One measurement, in a process of its own: a description comes in as JSON, what was measured goes out as JSON.
 //!
-//! Layout: [`steady`], [`checkpoint`], [`latency`], [`restore`] (a kind of measurement each), [`job`] (a job that is measured).
+//! Layout: [`steady`], [`checkpoint`], [`latency`], [`restore`], [`times`] (a kind of measurement each), [`job`] (a job that is measured).
 
 pub mod checkpoint;
 pub mod job;
 pub mod latency;
 pub mod restore;
 pub mod steady;
+pub mod times;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,8 @@ pub enum Trial {
     Checkpoint(checkpoint::Checkpoint),
     /// Events at their times.
     Latency(latency::Latency),
+    /// Checkpoints one after the other.
+    Times(times::Times),
     /// Makes a checkpoint to start from.
     Prepare(restore::Prepare),
     /// Starts from it.
@@ -56,6 +59,7 @@ fn run(trial: Trial) -> Result<String, String> {
         Trial::Steady(trial) => trial.run().and_then(text),
         Trial::Checkpoint(trial) => trial.run().and_then(text),
         Trial::Latency(trial) => trial.run().and_then(text),
+        Trial::Times(trial) => trial.run().and_then(text),
         Trial::Prepare(trial) => trial.run().and_then(text),
         Trial::Restore(trial) => trial.run().and_then(text),
         Trial::Read(trial) => trial.read().and_then(text),

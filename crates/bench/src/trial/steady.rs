@@ -63,8 +63,13 @@ pub struct Rate {
 impl Rate {
     /// What happens in a while.
     pub fn during(wait: Duration, events: impl Fn() -> u64) -> Rate {
+        Rate::during_work(|| pause(wait), events)
+    }
+
+    /// What happens during some work.
+    pub fn during_work(work: impl FnOnce(), events: impl Fn() -> u64) -> Rate {
         let (events_before, cpu, wall) = (events(), cpu_ns(), now_ns());
-        pause(wait);
+        work();
         Rate {
             events: events() - events_before,
             wall_ns: now_ns() - wall,

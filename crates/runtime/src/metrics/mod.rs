@@ -46,6 +46,8 @@ impl HighWater {
 pub struct SubtaskCounters {
     /// Records taken from channels or read by a source.
     pub records_in: AtomicU64,
+    /// Batches in which records were taken from channels.
+    pub batches_in: AtomicU64,
     /// Records sent to channels or written by a sink.
     pub records_out: AtomicU64,
     /// About the bytes of memory of the records taken from channels.
@@ -86,6 +88,7 @@ impl Default for SubtaskCounters {
     fn default() -> Self {
         SubtaskCounters {
             records_in: AtomicU64::new(0),
+            batches_in: AtomicU64::new(0),
             records_out: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),

@@ -27,6 +27,8 @@ pub struct SubtaskSnapshot {
     pub attempt: u32,
     /// Records taken from channels or read.
     pub records_in: u64,
+    /// Batches taken from channels.
+    pub batches_in: u64,
     /// Records sent to channels.
     pub records_out: u64,
     /// Bytes taken from channels.
@@ -96,6 +98,7 @@ fn subtask(counters: &SubtaskCounters, is_source: bool, now: Millis) -> SubtaskS
         is_source,
         attempt: counters.attempt.load(Relaxed),
         records_in: counters.records_in.load(Relaxed),
+        batches_in: counters.batches_in.load(Relaxed),
         records_out: counters.records_out.load(Relaxed),
         bytes_in: counters.bytes_in.load(Relaxed),
         bytes_out: counters.bytes_out.load(Relaxed),
