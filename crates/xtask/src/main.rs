@@ -9,11 +9,14 @@
 //! - [`tidy`]: the rules about the tree that no compiler checks
 //! - [`mod@test`]: every test there is
 //! - [`sim`]: jobs in a simulated world, from seeds
+//! - [`rescale`]: jobs that fail with full queues and go on at another parallelism, from seeds
 //!
 //! Non-goals: formatting, lints and docs, which `.ci/run` gets from cargo itself.
 
 mod bench;
 mod crash;
+mod rescale;
+mod search;
 mod sim;
 mod soak;
 mod test;
@@ -38,6 +41,8 @@ enum Command {
     Test(test::Args),
     /// Runs jobs in a simulated world with crashes and faults, one a seed
     Sim(sim::Args),
+    /// Lets jobs fail with full queues and go on at another parallelism, one a seed
+    RescaleTest(rescale::Args),
     /// Kills a job's process again and again; nothing may be lost or doubled
     CrashTest(crash::Args),
     /// Measures jobs beside loops written by hand without any engine
@@ -61,6 +66,7 @@ fn main() -> ExitCode {
         Command::Tidy(args) => tidy::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::RescaleTest(args) => rescale::run(&args),
         Command::CrashTest(args) => crash::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Soak(args) => soak::run(&args),

@@ -3,15 +3,14 @@
 //! Also the search for bugs that are there on purpose: `--planted` and `--lie`. There a run is good if a seed fails.
 
 use crate::Outcome;
+use crate::search::{Draws, now, search};
 use rivermark_sim::scenario::{
     Counts, Options, Planted, SeedReport, SyncSite, part_of_name, parts, run_seed,
 };
 use serde_json::json;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{OnceLock, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Runs scenarios and prints what they came to. Exit code 1 if a seed failed, or if a bug that is there on purpose was not found.
 #[derive(clap::Args)]
@@ -42,6 +41,16 @@ pub(crate) struct Args {
     threads: Option<NonZeroUsize>,
 }
 
+impl Args {
+    fn draws(&self) -> Draws {
+        Draws {
+            first: self.seed,
+            count: self.seeds,
+            threads: self.threads,
+        }
+    }
+}
+
 /// So many failures are shown in full; the others are only counted.
 const SHOWN: u64 = 10;
 
@@ -58,9 +67,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
 }
 
 /// A bug that is there on purpose: its option on the command line, and what it does.
-type Quarry = (String, Options);
+pub(crate) type Quarry = (String, Options);
 
-fn planted(name: &str) -> Result<Vec<Quarry>, String> {
+pub(crate) fn planted(name: &str) -> Result<Vec<Quarry>, String> {
     let bugs = match name {
         "all" => Planted::ALL.to_vec(),
         name => vec![Planted::of_name(name).ok_or_else(|| {
@@ -119,7 +128,7 @@ fn all_well(args: &Args, part: Option<&'static str>) -> bool {
     let started = now();
     let mut total = Counts::default();
     let mut told = Duration::ZERO;
-    search(args, options, |report| {
+    search(args.draws(), run_one(options), |report| {
         total += &report.counts;
         show(args, &report, total.failures, "");
         let elapsed = now() - started;
@@ -150,7 +159,7 @@ fn hunt(args: &Args, bugs: &[Quarry]) -> Outcome {
         };
         let mut found: Option<SeedReport> = None;
         let mut seeds = 0;
-        search(args, options, |report| {
+        search(args.draws(), run_one(options), |report| {
             seeds += 1;
             if report.failure.is_some() && found.as_ref().is_none_or(|found| report.seed < found.seed) {
                 found = Some(report);
@@ -175,52 +184,12 @@ fn hunt(args: &Args, bugs: &[Quarry]) -> Outcome {
     Ok(all_found)
 }
 
-/// Runs seeds on all threads until there are no more or `each` says no.
-fn search(args: &Args, options: Options, mut each: impl FnMut(SeedReport) -> bool) {
-    let threads = args
-        .threads
-        .or_else(|| std::thread::available_parallelism().ok())
-        .map_or(1, NonZeroUsize::get);
-    let (next, enough) = (AtomicU64::new(0), AtomicBool::new(false));
-    let (reports, inbox) = mpsc::channel();
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            let (reports, next, enough) = (reports.clone(), &next, &enough);
-            scope.spawn(move || {
-                while !enough.load(Ordering::Relaxed) {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= args.seeds || reports.send(run_one(args.seed + number, options)).is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-        drop(reports);
-        for report in inbox {
-            if !each(report) {
-                enough.store(true, Ordering::Relaxed);
-            }
-        }
-    });
-}
-
 /// A panic that reaches us is a failure of the seed.
-fn run_one(seed: u64, options: Options) -> SeedReport {
-    catch_unwind(AssertUnwindSafe(|| run_seed(seed, &options))).unwrap_or_else(|_| SeedReport::panicked(seed))
-}
-
-/// Time since the first call.
-fn now() -> Duration {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a tool's own clock, outside of every simulation"
-    )]
-    fn clock() -> Instant {
-        Instant::now()
+pub(crate) fn run_one(options: Options) -> impl Fn(u64) -> SeedReport + Sync {
+    move |seed| {
+        catch_unwind(AssertUnwindSafe(|| run_seed(seed, &options)))
+            .unwrap_or_else(|_| SeedReport::panicked(seed))
     }
-    static FIRST: OnceLock<Instant> = OnceLock::new();
-    let first = *FIRST.get_or_init(clock);
-    clock() - first
 }
 
 fn show(args: &Args, report: &SeedReport, failures: u64, bug: &str) {

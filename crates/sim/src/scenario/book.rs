@@ -35,8 +35,18 @@ pub(crate) struct Entries {
     pub(crate) restored_keyed: u64,
     /// Whether an attempt got keyed rows and work to commit back.
     pub(crate) restored_both: bool,
+    /// Whether work to commit came back.
+    pub(crate) restored_committables: bool,
+    /// The parallelism of every operator in the process that was started last, and in the one that decided last.
+    parallelism: Vec<u32>,
+    decided_with: Option<Vec<u32>>,
+    /// Whether a process went on from a checkpoint of one with another parallelism.
+    pub(crate) rescaled: bool,
     /// Whether a barrier has overtaken records in a queue.
     pub(crate) overtaken: bool,
+    /// The same since the last decision; decisions after such a barrier.
+    overtook: bool,
+    pub(crate) decided_in_flight: u64,
     /// Whether records came back that were in flight, and whether at another parallelism by key.
     pub(crate) restored_in_flight: bool,
     pub(crate) rescaled_in_flight: bool,
@@ -72,6 +82,23 @@ impl Entries {
         (self.keyed, self.committables) = (false, false);
     }
 
+    /// A process is started with so many subtasks of each operator.
+    pub(crate) fn started(&mut self, parallelism: Vec<u32>) {
+        self.parallelism = parallelism;
+    }
+
+    /// A barrier has overtaken records.
+    pub(crate) fn overtook(&mut self) {
+        (self.overtaken, self.overtook) = (true, true);
+    }
+
+    /// A checkpoint is decided.
+    pub(crate) fn decided(&mut self) {
+        self.decided += 1;
+        self.decided_in_flight += u64::from(std::mem::take(&mut self.overtook));
+        self.decided_with = Some(self.parallelism.clone());
+    }
+
     /// A subtask gets records back that were in flight.
     pub(crate) fn restored_in_flight(&mut self, rows: u64, rescaled: bool) {
         self.restored_in_flight |= rows > 0;
@@ -83,6 +110,9 @@ impl Entries {
         self.restored_keyed += u64::from(keyed && !self.keyed);
         self.keyed |= keyed;
         self.committables |= committables;
+        self.restored_committables |= committables;
+        let decided_with = self.decided_with.as_ref();
+        self.rescaled |= decided_with.is_some_and(|then| *then != self.parallelism);
         self.restored_both |= self.keyed && self.committables;
     }
 }

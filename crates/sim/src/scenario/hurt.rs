@@ -78,7 +78,12 @@ impl Blows {
 #[derive(Clone)]
 pub(crate) struct Hurts {
     nodes: Vec<Arc<Blows>>,
+    /// Which operators may be slow, drawn before it is known how many there are; `None`: as their blows say.
+    slow: Option<[u64; 2]>,
 }
+
+/// Enough to last until the last strike.
+const FOR_LONG: u64 = 100_000;
 
 /// The most operators a scenario has.
 const NODES: usize = 10;
@@ -124,16 +129,64 @@ impl Hurts {
         };
         Hurts {
             nodes: nodes.into_iter().enumerate().map(blows).collect(),
+            slow: None,
+        }
+    }
+
+    /// No blows, but operators that keep every slice of rows waiting for so long, until they are relieved: one or two of
+    /// those that have a queue before them.
+    pub(crate) fn press(
+        draw: &mut Draw,
+        crawl: Duration,
+        book: &Arc<Book>,
+        plant: Option<Arc<Plant>>,
+    ) -> Hurts {
+        let slow = [draw.bits(), draw.bits()];
+        let blows = || Blows {
+            calls: AtomicU64::new(0),
+            due: Mutex::default(),
+            crawls: AtomicU64::new(FOR_LONG),
+            crawl,
+            book: book.clone(),
+            plant: plant.clone(),
+        };
+        Hurts {
+            nodes: (0..2 * NODES).map(|_| Arc::new(blows())).collect(),
+            slow: Some(slow),
+        }
+    }
+
+    /// The slow operators are slow a few more times only, or not at all.
+    pub(crate) fn relieve(&self, draw: &mut Draw) {
+        let left = if draw.coin() { draw.below(60) } else { 0 };
+        for blows in &self.nodes {
+            let crawls = blows.crawls.load(Ordering::Relaxed);
+            blows.crawls.store(crawls.min(left), Ordering::Relaxed);
+        }
+    }
+
+    /// The next call of one of the operators fails.
+    pub(crate) fn trip(&self, draw: &mut Draw) {
+        let calls = |blows: &Blows| blows.calls.load(Ordering::Relaxed);
+        let called: Vec<_> = self.nodes.iter().filter(|blows| calls(blows) > 0).collect();
+        if let Some(blows) = called.get(draw.index(called.len())) {
+            let mut due = blows.due.lock().unwrap_or_else(PoisonError::into_inner);
+            due.insert(calls(blows), Blow::Fail(ErrorKind::Retry));
         }
     }
 
     /// Wraps the operators of a program.
     pub(crate) fn wrap(&self, program: &mut Program) {
-        for (body, blows) in program.nodes.iter_mut().zip(&self.nodes) {
+        let slow = self.slow.map(|drawn| {
+            let queued = behind_queues(program);
+            drawn.map(|drawn| queued.get(drawn as usize % queued.len().max(1)).copied())
+        });
+        for (at, (body, blows)) in program.nodes.iter_mut().zip(&self.nodes).enumerate() {
             *body = match body.clone() {
                 NodeBody::Operator(inner) => NodeBody::Operator(Arc::new(HurtFactory {
                     inner,
                     blows: blows.clone(),
+                    may_crawl: slow.is_none_or(|slow| slow.contains(&Some(at))),
                 })),
                 NodeBody::Source(inner) => NodeBody::Source(Arc::new(HurtSource {
                     inner,
@@ -151,9 +204,21 @@ fn hit(nodes: &mut [BTreeMap<u64, Blow>], draw: &mut Draw, blow: Blow) {
     nodes[node].insert(draw.below(limit), blow);
 }
 
+/// The operators that are not just behind a source, in whose task they may be.
+fn behind_queues(program: &Program) -> Vec<usize> {
+    let graph = &program.graph;
+    let is_source = |at: usize| matches!(program.nodes.get(at), Some(NodeBody::Source(_)));
+    let is_queued = |at: &usize| {
+        let mut before = graph.edges.iter().filter(|edge| edge.to.0 as usize == *at);
+        !is_source(*at) && !before.any(|edge| is_source(edge.from.0 as usize))
+    };
+    (0..program.nodes.len()).filter(is_queued).collect()
+}
+
 struct HurtFactory {
     inner: Arc<dyn OperatorFactory>,
     blows: Arc<Blows>,
+    may_crawl: bool,
 }
 
 impl OperatorFactory for HurtFactory {
@@ -161,6 +226,7 @@ impl OperatorFactory for HurtFactory {
         Ok(Box::new(HurtOperator {
             inner: self.inner.create()?,
             blows: self.blows.clone(),
+            may_crawl: self.may_crawl,
             bell: None,
             uid: None,
             asleep_until: None,
@@ -178,6 +244,7 @@ struct Bell {
 struct HurtOperator {
     inner: Box<dyn Operator>,
     blows: Arc<Blows>,
+    may_crawl: bool,
     bell: Option<Bell>,
     uid: Option<Uid>,
     asleep_until: Option<Millis>,
@@ -207,7 +274,7 @@ impl HurtOperator {
             }
             return now < until;
         }
-        let Some(wait) = self.blows.crawl() else {
+        let Some(wait) = self.blows.crawl().filter(|_| self.may_crawl) else {
             return false;
         };
         self.crawls_until = Some(now.after(wait));

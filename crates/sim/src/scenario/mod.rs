@@ -4,7 +4,7 @@
 //! Layout: [`run_seed`]; `plan` (what is drawn), `rows`, `operators` and `job` (the job), `api` (the parts of the DataStream
 //! API as jobs, each beside its plain computation), `trouble` and `hurt` (what goes
 //! wrong around and inside of it), `seams` (what the engine lets in), `supervisor` (starts processes until the job is done),
-//! `oracle` (whether it was right), [`planted`] and [`lies`] (bugs that must be found), `book` and [`report`] (the counts),
+//! `rescale` (jobs that fail with full queues and go on at another parallelism), `oracle` (whether it was right), [`planted`] and [`lies`] (bugs that must be found), `book` and [`report`] (the counts),
 //! `log` (the engine's own words, in the trace).
 //! Non-goals: no threads (a caller runs many seeds at once), no printing.
 
@@ -19,6 +19,7 @@ mod oracle;
 mod plan;
 pub mod planted;
 pub mod report;
+mod rescale;
 mod rows;
 mod seams;
 mod supervisor;
@@ -29,6 +30,7 @@ pub use lies::SyncSite;
 pub use plan::Topology;
 pub use planted::Planted;
 pub use report::{Counts, SeedReport};
+pub use rescale::Alignment;
 
 use crate::SimWorld;
 use book::Book;
@@ -53,17 +55,26 @@ pub struct Options {
     pub trace: bool,
     /// The only part of the API to draw jobs of: one of [`parts`].
     pub part: Option<&'static str>,
+    /// Draw jobs that fail with full queues and go on at another parallelism, and none of the others.
+    pub rescale: bool,
 }
 
 /// Runs the scenario of a seed: once without faults, once with them.
 pub fn run_seed(seed: u64, options: &Options) -> SeedReport {
     silence_planned_panics();
-    let scenario = Arc::new(Scenario::draw(seed, options.part));
-    let expected = run_without_faults(seed, &scenario);
+    let scenario = Arc::new(match options.rescale {
+        true => rescale::draw(seed),
+        false => Scenario::draw(seed, options.part),
+    });
+    // Those that fail under pressure are checked by what they come to alone.
+    let expected = match options.rescale {
+        true => Ok(None),
+        false => run_without_faults(seed, &scenario).map(Some),
+    };
     let run = Run::new(seed, scenario.clone(), options);
     let (mut report, found) = run.through();
     if report.failure.is_none() {
-        let right = expected.and_then(|expected| oracle::compare(&scenario, &expected, &found));
+        let right = expected.and_then(|expected| oracle::compare(&scenario, expected.as_deref(), &found));
         report.failure = right.err();
     }
     report.counts.failures = u64::from(report.failure.is_some());
@@ -111,15 +122,23 @@ impl Run {
         let book = Arc::new(Book::default());
         let plant = options.planted.map(|bug| Arc::new(Plant::new(bug)));
         let mut crawl = scenario.unaligned.map(|_| world.draw("crawl"));
-        let hurts = Hurts::draw(&mut world.draw("hurts"), crawl.as_mut(), &book, plant.clone());
         lies::plant_lies(&machine, &book, options.lie);
-        trouble::plant_file_trouble(&machine, world.draw("files"), &book);
-        let store = StoreTrouble::draw(world.draw("store"), &book);
-        let strikes = Strikes::draw(
-            &mut world.draw("strikes"),
-            scenario.duration,
-            options.lie.is_some(),
-        );
+        let (mut strikes, mut hurts) = (world.draw("strikes"), world.draw("hurts"));
+        let (hurts, store, strikes) = match &scenario.pressure {
+            Some(pressure) => (
+                Hurts::press(&mut hurts, pressure.crawl, &book, plant.clone()),
+                StoreTrouble::none(&book),
+                Strikes::under_pressure(&mut strikes, pressure.alignment.overtakes()),
+            ),
+            None => {
+                trouble::plant_file_trouble(&machine, world.draw("files"), &book);
+                (
+                    Hurts::draw(&mut hurts, crawl.as_mut(), &book, plant.clone()),
+                    StoreTrouble::draw(world.draw("store"), &book),
+                    Strikes::draw(&mut strikes, scenario.duration, options.lie.is_some()),
+                )
+            }
+        };
         let plan = Plan {
             scenario,
             outside: Outside::default(),
@@ -152,6 +171,8 @@ impl Run {
         let report = SeedReport {
             seed: self.seed,
             topology: scenario.topology,
+            alignment: scenario.pressure.as_ref().map(|pressure| pressure.alignment),
+            about: scenario.about(),
             failure: ended.err(),
             counts: self.counts(),
             trace_hash: self.world.trace_hash(),
@@ -194,6 +215,8 @@ impl Run {
             overtaken: u64::from(entries.overtaken),
             restored_in_flight: u64::from(entries.restored_in_flight),
             rescaled_in_flight: u64::from(entries.rescaled_in_flight),
+            restored_committables: u64::from(entries.restored_committables),
+            rescaled: u64::from(entries.rescaled),
             steps: self.world.steps(),
             virtual_time: self.world.now(),
         }

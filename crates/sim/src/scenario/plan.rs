@@ -3,6 +3,7 @@
 //! Non-goal: what goes wrong (`trouble`).
 
 use super::api::{self, Part};
+use super::rescale::Pressure;
 use super::rows::{Input, input_rows};
 use crate::Draw;
 use rivermark_protocol::coordinator::CoordinatorConfig;
@@ -68,6 +69,8 @@ pub(crate) struct Scenario {
     pub(crate) topology: Topology,
     /// The job of a part of the API.
     pub(crate) part: Option<Arc<dyn Part>>,
+    /// What fills its queues, and how its processes differ; drawn by `rescale`.
+    pub(crate) pressure: Option<Pressure>,
     pub(crate) mode: GuaranteeMode,
     /// How long its checkpoints are aligned before barriers overtake; `None` is always.
     pub(crate) unaligned: Option<Duration>,
@@ -136,6 +139,7 @@ impl Scenario {
         Scenario {
             topology,
             part,
+            pressure: None,
             mode: if weak {
                 GuaranteeMode::AtLeastOnce
             } else {
@@ -162,6 +166,15 @@ impl Scenario {
         }
     }
 
+    /// The job in a line, where its topology does not say it all.
+    pub(crate) fn about(&self) -> Option<String> {
+        let job = self.part.as_ref()?.describe()?;
+        Some(match &self.pressure {
+            Some(pressure) => format!("{pressure}: {job}"),
+            None => job,
+        })
+    }
+
     /// How many rows there are to read.
     pub(crate) fn row_count(&self) -> u64 {
         self.rows.iter().map(|rows| rows.len() as u64).sum()
@@ -172,28 +185,34 @@ impl Scenario {
         Shape {
             rate: [None; 2],
             limits: Limits::default(),
-            ..self.shape(draw)
+            ..self.shape(1, draw)
         }
     }
 
-    /// The shape of a process.
-    pub(crate) fn shape(&self, draw: &mut Draw) -> Shape {
-        let rate = |rows: &Arc<Vec<Input>>| {
-            let millis = self.duration.as_millis() as u64;
-            Some((rows.len() as u64 * 1000 / millis.max(1)).max(1))
-        };
+    /// The rates at which the rows last as long as the scenario.
+    pub(crate) fn rates(&self) -> [Option<u64>; 2] {
+        let millis = self.duration.as_millis() as u64;
+        let rate = |rows: &Arc<Vec<Input>>| (rows.len() as u64 * 1000 / millis.max(1)).max(1);
+        self.rows.each_ref().map(|rows| Some(rate(rows)))
+    }
+
+    /// The shape of a process, by its number from 1.
+    pub(crate) fn shape(&self, number: u64, draw: &mut Draw) -> Shape {
+        if let Some(pressure) = &self.pressure {
+            return pressure.shape(self, number, draw);
+        }
         Shape {
             parallelism: std::array::from_fn(|_| draw.between(1, 3) as u32),
             chaining: !draw.one_in(4),
             limits: draw_limits(draw),
             restarts: draw_restarts(draw),
-            rate: [rate(&self.rows[0]), rate(&self.rows[1])],
+            rate: self.rates(),
         }
     }
 }
 
 /// Strategies that never end a job: the rate is more than all attempts that a run may have.
-fn draw_restarts(draw: &mut Draw) -> RestartStrategy {
+pub(crate) fn draw_restarts(draw: &mut Draw) -> RestartStrategy {
     let delay = Duration::from_millis(draw.between(1, 60));
     // By the delay, so that nothing else that a seed draws depends on the strategy.
     match delay.as_millis() % 2 {

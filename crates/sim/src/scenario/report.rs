@@ -1,6 +1,7 @@
 //! What a seed came to, and what many came to together.
 
 use super::plan::{Scenario, Topology};
+use super::rescale::Alignment;
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::time::Duration;
@@ -12,6 +13,10 @@ pub struct SeedReport {
     pub seed: u64,
     /// The shape of its job.
     pub topology: Topology,
+    /// How its checkpoints were aligned, of jobs that fail with full queues.
+    pub alignment: Option<Alignment>,
+    /// What else is to be known of its job, in a line.
+    pub about: Option<String>,
     /// What was wrong, if anything: a line, or a few.
     pub failure: Option<String>,
     /// What it counts for in the sums.
@@ -28,6 +33,8 @@ impl SeedReport {
         SeedReport {
             seed,
             topology: Scenario::draw(seed, None).topology,
+            alignment: None,
+            about: None,
             failure: Some("the run panicked".into()),
             counts: Counts {
                 seeds: 1,
@@ -67,6 +74,10 @@ pub struct Counts {
     pub restored_in_flight: u64,
     /// Seeds in which some of them were dealt out anew by key.
     pub rescaled_in_flight: u64,
+    /// Seeds in which work to commit came back.
+    pub restored_committables: u64,
+    /// Seeds in which a process went on from a checkpoint of one with another parallelism.
+    pub rescaled: u64,
     /// Polls.
     pub steps: u64,
     /// Virtual time.
@@ -103,6 +114,8 @@ impl AddAssign<&Counts> for Counts {
         self.overtaken += other.overtaken;
         self.restored_in_flight += other.restored_in_flight;
         self.rescaled_in_flight += other.rescaled_in_flight;
+        self.restored_committables += other.restored_committables;
+        self.rescaled += other.rescaled;
         self.steps += other.steps;
         self.virtual_time += other.virtual_time;
         for (kind, count) in &other.faults {

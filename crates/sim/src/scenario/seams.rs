@@ -7,6 +7,7 @@ use rivermark_connector::commit::COMMITTABLES;
 use rivermark_data::{Batch, EdgeType, Element};
 use rivermark_protocol::aligner::AlignEvent;
 use rivermark_protocol::coordinator::CkAction;
+use rivermark_protocol::graph::Graph;
 use rivermark_runtime::gate::InputChannel;
 use rivermark_runtime::in_flight::{RestoredChannel, RestoredInput};
 use rivermark_runtime::seams::{ForcedCodec, Seams};
@@ -29,6 +30,12 @@ impl SimSeams {
             codecs: Mutex::new(codecs),
             plant,
         }
+    }
+
+    /// A process of this graph is started.
+    pub(crate) fn started(&self, graph: &Graph) {
+        let parallelism = graph.nodes.iter().map(|node| node.parallelism);
+        self.book.entries().started(parallelism.collect());
     }
 }
 
@@ -62,7 +69,7 @@ impl Seams for SimSeams {
 
     fn coordinate(&self, action: &CkAction) -> Option<TaskCommand> {
         match action {
-            CkAction::NotifyComplete(_) => self.book.entries().decided += 1,
+            CkAction::NotifyComplete(_) => self.book.entries().decided(),
             CkAction::SnapshotEnumerators {
                 kind: SnapshotKind::Final,
                 ..
@@ -88,7 +95,7 @@ impl Seams for SimSeams {
             .iter()
             .any(|element| matches!(element, Element::Batch(_)))
         {
-            self.book.entries().overtaken = true;
+            self.book.entries().overtook();
         }
         if let Some(plant) = &self.plant {
             plant.overtaken(elements);

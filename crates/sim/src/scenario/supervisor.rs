@@ -137,7 +137,7 @@ impl Supervisor {
         let number = Book::count(&self.book.processes);
         let shape = match self.fast {
             true => self.plan.scenario.fast_shape(&mut self.shapes),
-            false => self.plan.scenario.shape(&mut self.shapes),
+            false => self.plan.scenario.shape(number, &mut self.shapes),
         };
         let wait = match number {
             1 => Duration::ZERO,
@@ -169,7 +169,17 @@ impl Supervisor {
 
     fn strike(&mut self, world: &mut SimWorld, strike: Strike) {
         let Some(running) = &self.current else { return };
+        if self.strikes.are_over()
+            && let Some(hurts) = &self.plan.hurts
+        {
+            hurts.relieve(&mut self.shapes);
+        }
         match strike {
+            Strike::Fail => {
+                if let Some(hurts) = &self.plan.hurts {
+                    hurts.trip(&mut self.shapes);
+                }
+            }
             Strike::Kill => {
                 self.book.fault("process killed");
                 world.kill(running.id);
@@ -291,6 +301,7 @@ async fn process(env: &Env, plan: Plan, shape: Shape, word: &RefCell<Word>) -> R
         None => JobStorage::in_memory(),
     };
     let mut program = program(&plan.scenario, &shape, &plan.outside, env)?;
+    plan.seams.started(&program.graph);
     if let Some(hurts) = &plan.hurts {
         hurts.wrap(&mut program);
     }

@@ -23,6 +23,8 @@ pub(crate) enum Strike {
     Pause(Duration),
     /// It is asked to stop after a last checkpoint.
     Stop,
+    /// An operator of it fails, and the attempt with it.
+    Fail,
 }
 
 /// The moment of a strike: when this has happened, and so many polls later.
@@ -31,6 +33,13 @@ enum Moment {
     Time(Duration),
     FileCall(u64),
     Order(u64),
+    /// So many checkpoints are decided; only those count where barriers have overtaken records, or all.
+    Decided {
+        in_flight: bool,
+        count: u64,
+    },
+    /// So many processes were started.
+    Started(u64),
 }
 
 /// The strikes of a run.
@@ -73,6 +82,42 @@ impl Strikes {
         }
     }
 
+    /// Draws the strikes of a run whose queues are full: the first right after a checkpoint, if barriers overtake then one
+    /// that has records in flight; then perhaps some while the job comes back, or after another such checkpoint.
+    pub(crate) fn under_pressure(draw: &mut Draw, overtakes: bool) -> Strikes {
+        let decided = |draw: &mut Draw, most| Moment::Decided {
+            in_flight: overtakes && !draw.one_in(8),
+            count: draw.between(1, most),
+        };
+        let polls = |draw: &mut Draw| {
+            let most = [3, 60, 300][draw.index(3)];
+            draw.below(most)
+        };
+        let strike = |draw: &mut Draw| match draw.below(16) {
+            0..=10 => Strike::Kill,
+            11 | 12 => Strike::PowerLoss,
+            13 => Strike::Stop,
+            _ => Strike::Fail,
+        };
+        let mut planned = vec![(decided(draw, 2), polls(draw), strike(draw))];
+        for number in 0..draw.below(3) {
+            let moment = match draw.coin() {
+                true => Moment::Started(2 + number),
+                false => decided(draw, 8),
+            };
+            planned.push((moment, polls(draw), strike(draw)));
+        }
+        Strikes {
+            planned,
+            due: VecDeque::new(),
+        }
+    }
+
+    /// Whether nothing strikes any more.
+    pub(crate) fn are_over(&self) -> bool {
+        self.planned.is_empty() && self.due.is_empty()
+    }
+
     /// No strikes at all.
     pub(crate) fn none() -> Strikes {
         Strikes {
@@ -95,6 +140,12 @@ impl Strikes {
                     Moment::Time(at) => *at <= now,
                     Moment::FileCall(at) => *at <= file_calls,
                     Moment::Order(at) => *at <= orders,
+                    Moment::Started(count) => *count <= book.processes.load(Ordering::Relaxed),
+                    Moment::Decided {
+                        in_flight: true,
+                        count,
+                    } => *count <= book.entries().decided_in_flight,
+                    Moment::Decided { count, .. } => *count <= book.entries().decided,
                 };
                 if come {
                     due.push_back((*polls, *strike));

@@ -39,6 +39,11 @@ pub(crate) trait Part: fmt::Debug + Send + Sync {
     /// Whether the output is what a plain computation over the input's rows comes to. `found` is sorted.
     fn check(&self, scenario: &Scenario, found: &[Output]) -> Result<(), String>;
 
+    /// The job in a few words, where its name does not say it all.
+    fn describe(&self) -> Option<String> {
+        None
+    }
+
     /// Whether the job reads the second source too.
     fn has_two_sources(&self) -> bool {
         false
