@@ -59,6 +59,7 @@ fn main() -> ExitCode {
     match std::env::args_os().next() {
         Some(name) if name == crash::job::NAME => return crash::job::main(),
         Some(name) if name == soak::job::NAME => return soak::job::main(),
+        Some(name) if name == rescale::burners::NAME => return rescale::burners::main(),
         Some(name) if name == rivermark_bench::trial::NAME => return rivermark_bench::trial::main(),
         _ => {}
     }

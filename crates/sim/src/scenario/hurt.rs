@@ -12,7 +12,7 @@ use rivermark_runtime::{
 };
 use rivermark_types::{Barrier, CheckpointId, ErrorKind, Failure, InputId, Millis, Result, Timestamp, Uid};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,13 +27,49 @@ enum Blow {
     Dawdle(Duration),
 }
 
+/// What a slow operator does with each slice of rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Crawl {
+    /// Keeps it waiting for so long, while its slot goes on with other tasks.
+    Waits(Duration),
+    /// Works for so long. On real threads only: in a simulation no time passes by working.
+    Works(Duration),
+}
+
+/// Lets a call of any operator fail once it was lit.
+struct Fuse(AtomicI64);
+
+/// Not lit: no run has so many calls.
+const UNLIT: i64 = i64::MAX;
+
+impl Default for Fuse {
+    fn default() -> Fuse {
+        Fuse(AtomicI64::new(UNLIT))
+    }
+}
+
+impl Fuse {
+    /// Whether this call is the one.
+    fn burns_down(&self) -> bool {
+        if self.0.load(Ordering::Relaxed) == UNLIT {
+            return false;
+        }
+        let is_it = self.0.fetch_sub(1, Ordering::Relaxed) == 0;
+        if is_it {
+            self.0.store(UNLIT, Ordering::Relaxed);
+        }
+        is_it
+    }
+}
+
 /// The blows of one operator, by the number of the call that they hit.
 struct Blows {
     calls: AtomicU64,
     due: Mutex<BTreeMap<u64, Blow>>,
     /// How many more times it keeps its rows waiting, and for how long each time. Barriers that overtake rows do not wait.
     crawls: AtomicU64,
-    crawl: Duration,
+    crawl: Crawl,
+    fuse: Arc<Fuse>,
     book: Arc<Book>,
     plant: Option<Arc<Plant>>,
 }
@@ -47,8 +83,8 @@ impl Blows {
             .remove(&call)
     }
 
-    /// How long rows have to wait now.
-    fn crawl(&self) -> Option<Duration> {
+    /// What rows have to bear now.
+    fn crawl(&self) -> Option<Crawl> {
         let left = self.crawls.load(Ordering::Relaxed).checked_sub(1)?;
         self.crawls.store(left, Ordering::Relaxed);
         Some(self.crawl)
@@ -56,6 +92,10 @@ impl Blows {
 
     /// The blow to this call; a wait is left to the caller.
     fn strike(&self) -> Result<Option<Duration>> {
+        if self.fuse.burns_down() {
+            self.book.fault("operator failed");
+            return Err(Failure::new(ErrorKind::Retry, PLANNED));
+        }
         match self.next() {
             None => Ok(None),
             Some(Blow::Panic) => {
@@ -80,6 +120,7 @@ pub(crate) struct Hurts {
     nodes: Vec<Arc<Blows>>,
     /// Which operators may be slow, drawn before it is known how many there are; `None`: as their blows say.
     slow: Option<[u64; 2]>,
+    fuse: Arc<Fuse>,
 }
 
 /// Enough to last until the last strike.
@@ -111,18 +152,20 @@ impl Hurts {
             let wait = draw.time(Duration::from_millis(1), Duration::from_millis(150));
             hit(&mut nodes, draw, Blow::Dawdle(wait));
         }
+        let fuse = Arc::<Fuse>::default();
         let crawl = crawl.map(|draw| {
             let wait = draw.time(Duration::from_millis(2), Duration::from_millis(30));
             (1 + draw.index(3), draw.between(20, 120), wait)
         });
         let blows = |(node, due)| {
             let crawl = crawl.filter(|(crawling, ..)| *crawling == node);
-            let (_, crawls, crawl) = crawl.unwrap_or_default();
+            let (_, crawls, wait) = crawl.unwrap_or_default();
             Arc::new(Blows {
                 calls: AtomicU64::new(0),
                 due: Mutex::new(due),
                 crawls: AtomicU64::new(crawls),
-                crawl,
+                crawl: Crawl::Waits(wait),
+                fuse: fuse.clone(),
                 book: book.clone(),
                 plant: plant.clone(),
             })
@@ -130,49 +173,57 @@ impl Hurts {
         Hurts {
             nodes: nodes.into_iter().enumerate().map(blows).collect(),
             slow: None,
+            fuse,
         }
     }
 
-    /// No blows, but operators that keep every slice of rows waiting for so long, until they are relieved: one or two of
-    /// those that have a queue before them.
-    pub(crate) fn press(
-        draw: &mut Draw,
-        crawl: Duration,
-        book: &Arc<Book>,
-        plant: Option<Arc<Plant>>,
-    ) -> Hurts {
+    /// No blows, but operators that are slow with every slice of rows, until they are relieved: one or two of those that have
+    /// a queue before them.
+    pub(crate) fn press(draw: &mut Draw, crawl: Crawl, book: &Arc<Book>, plant: Option<Arc<Plant>>) -> Hurts {
         let slow = [draw.bits(), draw.bits()];
+        let fuse = Arc::<Fuse>::default();
         let blows = || Blows {
             calls: AtomicU64::new(0),
             due: Mutex::default(),
             crawls: AtomicU64::new(FOR_LONG),
             crawl,
+            fuse: fuse.clone(),
             book: book.clone(),
             plant: plant.clone(),
         };
         Hurts {
             nodes: (0..2 * NODES).map(|_| Arc::new(blows())).collect(),
             slow: Some(slow),
+            fuse,
         }
     }
 
-    /// The slow operators are slow a few more times only, or not at all.
-    pub(crate) fn relieve(&self, draw: &mut Draw) {
-        let left = if draw.coin() { draw.below(60) } else { 0 };
+    /// The slow operators are slow so many more times only.
+    pub(crate) fn relieve(&self, left: u64) {
         for blows in &self.nodes {
             let crawls = blows.crawls.load(Ordering::Relaxed);
             blows.crawls.store(crawls.min(left), Ordering::Relaxed);
         }
     }
 
-    /// The next call of one of the operators fails.
-    pub(crate) fn trip(&self, draw: &mut Draw) {
-        let calls = |blows: &Blows| blows.calls.load(Ordering::Relaxed);
-        let called: Vec<_> = self.nodes.iter().filter(|blows| calls(blows) > 0).collect();
-        if let Some(blows) = called.get(draw.index(called.len())) {
-            let mut due = blows.due.lock().unwrap_or_else(PoisonError::into_inner);
-            due.insert(calls(blows), Blow::Fail(ErrorKind::Retry));
-        }
+    /// A call of an operator fails: the one after so many more of any.
+    pub(crate) fn light_fuse(&self, calls: u64) {
+        self.fuse.0.store(calls as i64, Ordering::Relaxed);
+    }
+
+    /// Rises while operators are called or keep rows waiting.
+    pub(crate) fn progress(&self) -> u64 {
+        let of = |blows: &Arc<Blows>| {
+            let (calls, crawls) = (&blows.calls, &blows.crawls);
+            calls.load(Ordering::Relaxed) + FOR_LONG.saturating_sub(crawls.load(Ordering::Relaxed))
+        };
+        self.nodes.iter().map(of).sum()
+    }
+
+    /// How often each operator was called, in the order they are written.
+    pub(crate) fn calls(&self) -> Vec<u64> {
+        let calls = self.nodes.iter().map(|blows| blows.calls.load(Ordering::Relaxed));
+        calls.collect()
     }
 
     /// Wraps the operators of a program.
@@ -263,6 +314,17 @@ impl HurtOperator {
         });
     }
 
+    /// Takes so long.
+    fn work(&self, long: Duration) {
+        let Some(Bell { env, .. }) = &self.bell else {
+            return;
+        };
+        let start = env.cost_ns();
+        while u128::from(env.cost_ns().saturating_sub(start)) < long.as_nanos() {
+            std::hint::spin_loop();
+        }
+    }
+
     /// Whether rows have to wait; nothing else does.
     fn must_crawl(&mut self) -> bool {
         let Some(now) = self.bell.as_ref().map(|bell| bell.env.now()) else {
@@ -274,12 +336,18 @@ impl HurtOperator {
             }
             return now < until;
         }
-        let Some(wait) = self.blows.crawl().filter(|_| self.may_crawl) else {
-            return false;
-        };
-        self.crawls_until = Some(now.after(wait));
-        self.sleep(wait);
-        true
+        match self.blows.crawl().filter(|_| self.may_crawl) {
+            None => false,
+            Some(Crawl::Waits(wait)) => {
+                self.crawls_until = Some(now.after(wait));
+                self.sleep(wait);
+                true
+            }
+            Some(Crawl::Works(long)) => {
+                self.work(long);
+                false
+            }
+        }
     }
 
     /// Whether the call has to wait.

@@ -30,7 +30,7 @@ pub use lies::SyncSite;
 pub use plan::Topology;
 pub use planted::Planted;
 pub use report::{Counts, SeedReport};
-pub use rescale::Alignment;
+pub use rescale::{Alignment, run_on_threads};
 
 use crate::SimWorld;
 use book::Book;
@@ -63,7 +63,7 @@ pub struct Options {
 pub fn run_seed(seed: u64, options: &Options) -> SeedReport {
     silence_planned_panics();
     let scenario = Arc::new(match options.rescale {
-        true => rescale::draw(seed),
+        true => rescale::draw(seed, rescale::Pace::Simulated),
         false => Scenario::draw(seed, options.part),
     });
     // Those that fail under pressure are checked by what they come to alone.
@@ -199,26 +199,10 @@ impl Run {
     }
 
     fn counts(&self) -> Counts {
-        let book = &self.supervisor.book;
-        let processes = book.processes.load(std::sync::atomic::Ordering::Relaxed);
-        let entries = book.entries();
         Counts {
-            seeds: 1,
-            failures: 0,
-            rows: self.supervisor.plan.scenario.row_count(),
-            checkpoints: entries.decided,
-            faults: entries.faults.clone(),
-            process_restarts: processes.saturating_sub(1),
-            attempt_restarts: entries.attempt_restarts,
-            restored_keyed: entries.restored_keyed,
-            restored_both: u64::from(entries.restored_both),
-            overtaken: u64::from(entries.overtaken),
-            restored_in_flight: u64::from(entries.restored_in_flight),
-            rescaled_in_flight: u64::from(entries.rescaled_in_flight),
-            restored_committables: u64::from(entries.restored_committables),
-            rescaled: u64::from(entries.rescaled),
             steps: self.world.steps(),
             virtual_time: self.world.now(),
+            ..Counts::of(&self.supervisor.book, &self.supervisor.plan.scenario)
         }
     }
 }

@@ -1,9 +1,11 @@
 //! What a seed came to, and what many came to together.
 
+use super::book::Book;
 use super::plan::{Scenario, Topology};
 use super::rescale::Alignment;
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// One seed.
@@ -85,6 +87,28 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// What the book of one seed's run says.
+    pub(crate) fn of(book: &Book, scenario: &Scenario) -> Counts {
+        let processes = book.processes.load(Ordering::Relaxed);
+        let entries = book.entries();
+        Counts {
+            seeds: 1,
+            rows: scenario.row_count(),
+            checkpoints: entries.decided,
+            faults: entries.faults.clone(),
+            process_restarts: processes.saturating_sub(1),
+            attempt_restarts: entries.attempt_restarts,
+            restored_keyed: entries.restored_keyed,
+            restored_both: u64::from(entries.restored_both),
+            overtaken: u64::from(entries.overtaken),
+            restored_in_flight: u64::from(entries.restored_in_flight),
+            rescaled_in_flight: u64::from(entries.rescaled_in_flight),
+            restored_committables: u64::from(entries.restored_committables),
+            rescaled: u64::from(entries.rescaled),
+            ..Counts::default()
+        }
+    }
+
     /// Faults of all kinds.
     pub fn all_faults(&self) -> u64 {
         self.faults.values().sum()

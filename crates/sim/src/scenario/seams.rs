@@ -21,6 +21,7 @@ pub(crate) struct SimSeams {
     book: Arc<Book>,
     codecs: Mutex<Draw>,
     plant: Option<Arc<Plant>>,
+    decided: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl SimSeams {
@@ -29,6 +30,15 @@ impl SimSeams {
             book,
             codecs: Mutex::new(codecs),
             plant,
+            decided: None,
+        }
+    }
+
+    /// The same, and this is called when a checkpoint is decided, before anybody else hears of it.
+    pub(crate) fn when_decided(self, call: impl Fn() + Send + Sync + 'static) -> SimSeams {
+        SimSeams {
+            decided: Some(Box::new(call)),
+            ..self
         }
     }
 
@@ -69,7 +79,10 @@ impl Seams for SimSeams {
 
     fn coordinate(&self, action: &CkAction) -> Option<TaskCommand> {
         match action {
-            CkAction::NotifyComplete(_) => self.book.entries().decided(),
+            CkAction::NotifyComplete(_) => {
+                self.book.entries().decided();
+                self.decided.iter().for_each(|call| call());
+            }
             CkAction::SnapshotEnumerators {
                 kind: SnapshotKind::Final,
                 ..

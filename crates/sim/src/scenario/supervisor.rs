@@ -172,12 +172,17 @@ impl Supervisor {
         if self.strikes.are_over()
             && let Some(hurts) = &self.plan.hurts
         {
-            hurts.relieve(&mut self.shapes);
+            let left = if self.shapes.coin() {
+                self.shapes.below(60)
+            } else {
+                0
+            };
+            hurts.relieve(left);
         }
         match strike {
             Strike::Fail => {
                 if let Some(hurts) = &self.plan.hurts {
-                    hurts.trip(&mut self.shapes);
+                    hurts.light_fuse(self.shapes.below(30));
                 }
             }
             Strike::Kill => {
@@ -292,21 +297,27 @@ fn no_progress(world: &SimWorld, end: &RunEnd) -> String {
 
 /// The `main` of a process.
 async fn process(env: &Env, plan: Plan, shape: Shape, word: &RefCell<Word>) -> Result<JobEnd> {
-    let name = JobName::from("sim");
     let storage = match &plan.store {
         Some(trouble) => {
-            let storage = JobStorage::in_dir(env, Path::new(STATE_DIR), &name).await?;
+            let storage = JobStorage::in_dir(env, Path::new(STATE_DIR), &job_name()).await?;
             trouble.wrap(env, storage)
         }
         None => JobStorage::in_memory(),
     };
+    let handle = start(env, spec(env, &plan, shape, storage)?).await?;
+    word.borrow_mut().control = Some(handle.control());
+    handle.wait().await
+}
+
+/// What a process of the job starts.
+pub(crate) fn spec(env: &Env, plan: &Plan, shape: Shape, storage: JobStorage) -> Result<JobSpec> {
     let mut program = program(&plan.scenario, &shape, &plan.outside, env)?;
     plan.seams.started(&program.graph);
     if let Some(hurts) = &plan.hurts {
         hurts.wrap(&mut program);
     }
-    let spec = JobSpec {
-        name,
+    Ok(JobSpec {
+        name: job_name(),
         program,
         chaining: shape.chaining,
         storage,
@@ -318,9 +329,10 @@ async fn process(env: &Env, plan: Plan, shape: Shape, word: &RefCell<Word>) -> R
         restarts: shape.restarts,
         limits: shape.limits,
         writer: plan.scenario.writer.clone(),
-        seams: plan.seams,
-    };
-    let handle = start(env, spec).await?;
-    word.borrow_mut().control = Some(handle.control());
-    handle.wait().await
+        seams: plan.seams.clone(),
+    })
+}
+
+fn job_name() -> JobName {
+    JobName::from("sim")
 }

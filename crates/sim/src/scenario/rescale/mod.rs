@@ -1,12 +1,14 @@
 //! Jobs that fail while their queues are full, and go on at another parallelism: what `cargo xtask rescale-test` draws.
 //!
 //! Layout: [`draw`] (the scenario of a seed: alignment, rows and their skew, parallelisms before and after, pressure, limits),
-//! `pipeline` (the job: any few operators and exchanges in a row, and its oracle). Everything else is the scenarios' own.
-//! Non-goals: faults of stores and disks, which the other scenarios have.
+//! `pipeline` (the job: any few operators and exchanges in a row, and its oracle), `threads` (the same on real
+//! threads). Everything else is the scenarios' own. Non-goals: faults of stores and disks, which the other scenarios have.
 
 mod pipeline;
+mod threads;
 
 use super::api::Part;
+use super::hurt::Crawl;
 use super::plan::{Scenario, Shape, SourceKind, Topology, draw_restarts};
 use super::rows::{Input, input_rows};
 use crate::Draw;
@@ -15,12 +17,13 @@ use rivermark_protocol::coordinator::CoordinatorConfig;
 use rivermark_runtime::chain::Slice;
 use rivermark_runtime::channel::Credit;
 use rivermark_runtime::deploy::Limits;
-use rivermark_runtime::task::Pace;
+use rivermark_runtime::task;
 use rivermark_state::WriterConfig;
 use rivermark_stream::GuaranteeMode;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+pub use threads::run_on_threads;
 
 /// The name of these jobs.
 pub(super) const NAME: &str = "rescale";
@@ -73,8 +76,8 @@ pub(crate) struct Pressure {
     parallelism: [[u32; 6]; 4],
     /// Rows of a batch, rows of a slice and rows of a channel, whatever else a process draws.
     sizes: (usize, usize, usize),
-    /// How long the slow operators keep each slice waiting.
-    pub(crate) crawl: Duration,
+    /// What the slow operators do with each slice.
+    pub(crate) crawl: Crawl,
     /// Sources have no pace of their own.
     is_unpaced: bool,
     /// The most bytes in flight to one subtask.
@@ -87,7 +90,7 @@ impl fmt::Display for Pressure {
         let (batch, slice, channel) = self.sizes;
         write!(
             f,
-            "{}, subtasks {before:?} then {after:?}, {batch} rows a batch, {slice} a slice, {channel} a channel, {:?} each",
+            "{}, subtasks {before:?} then {after:?}, {batch} rows a batch, {slice} a slice, {channel} a channel, slow {:?}",
             self.alignment, self.crawl
         )
     }
@@ -113,7 +116,7 @@ impl Pressure {
                     max_rows,
                     ..default.slice
                 },
-                pace: Pace {
+                pace: task::Pace {
                     walk_rows: [1, 16, 8192][draw.index(3)],
                     linger: Duration::from_millis(draw.between(1, 30)),
                     ..default.pace
@@ -126,8 +129,18 @@ impl Pressure {
     }
 }
 
+/// What time it is drawn for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Time costs nothing.
+    Simulated,
+    /// Time passes: everything is shorter.
+    Real,
+}
+
 /// Draws the scenario of a seed.
-pub(crate) fn draw(seed: u64) -> Scenario {
+pub(crate) fn draw(seed: u64, pace: Pace) -> Scenario {
+    let is_real = pace == Pace::Real;
     let draw = &mut Draw::stream(seed, "rescale plan");
     let alignment = Alignment::draw(draw);
     let weak = alignment == Alignment::AtLeastOnce;
@@ -142,7 +155,8 @@ pub(crate) fn draw(seed: u64) -> Scenario {
     let keys = draw.between(1, 30) as u32;
     let skew = draw.index(3);
     let rows = counts.map(|count| Arc::new(skewed(draw, count, keys, skew, disorder)));
-    let interval = Duration::from_millis(draw.between(15, 80));
+    let (shortest, longest) = if is_real { (3, 15) } else { (15, 80) };
+    let interval = Duration::from_millis(draw.between(shortest, longest));
     let duration = interval * draw.between(4, 9) as u32;
     let sizes = (
         [1, 3, 7, 20][draw.index(4)],
@@ -152,13 +166,13 @@ pub(crate) fn draw(seed: u64) -> Scenario {
     let unaligned = match alignment {
         Alignment::Aligned | Alignment::AtLeastOnce => None,
         Alignment::Unaligned => Some(Duration::ZERO),
-        Alignment::TimedOut => Some(Duration::from_millis(draw.between(1, 30))),
+        Alignment::TimedOut => Some(Duration::from_millis(draw.between(1, longest / 3))),
     };
     let pressure = Pressure {
         alignment,
         parallelism: draw_parallelism(draw),
         sizes,
-        crawl: draw_crawl(draw, duration, sizes, count * pipeline.weight()),
+        crawl: draw_crawl(draw, pace, duration, sizes, count * pipeline.weight()),
         // Else all rows may be in the queues, and the sources at their end, before the first checkpoint.
         is_unpaced: sizes.2 <= 4 && draw.coin(),
         in_flight_bytes: draw.one_in(16).then(|| draw.between(100, 2_000)),
@@ -173,7 +187,7 @@ pub(crate) fn draw(seed: u64) -> Scenario {
         },
         unaligned,
         source: SourceKind::Collection(Some(splits)),
-        file_sink: (!weak && draw.one_in(4)).then(|| [50, 400, 1 << 20][draw.index(3)]),
+        file_sink: (!is_real && !weak && draw.one_in(4)).then(|| [50, 400, 1 << 20][draw.index(3)]),
         rows,
         disorder: Duration::from_millis(disorder),
         window: Duration::from_millis(draw.between(30, 1500)),
@@ -205,10 +219,22 @@ fn draw_parallelism(draw: &mut Draw) -> [[u32; 6]; 4] {
 }
 
 /// So long that the rows take a few times as long as they are read in.
-fn draw_crawl(draw: &mut Draw, duration: Duration, sizes: (usize, usize, usize), rows: u64) -> Duration {
+fn draw_crawl(
+    draw: &mut Draw,
+    pace: Pace,
+    duration: Duration,
+    sizes: (usize, usize, usize),
+    rows: u64,
+) -> Crawl {
     let slices = rows / sizes.0.min(sizes.1) as u64 + 1;
     let whole = duration * draw.between(2, 5) as u32;
-    (whole / slices as u32).clamp(Duration::from_millis(1), Duration::from_millis(150))
+    let each = whole / slices as u32;
+    match pace {
+        Pace::Real if draw.coin() => {
+            Crawl::Works(each.clamp(Duration::from_micros(20), Duration::from_millis(3)))
+        }
+        _ => Crawl::Waits(each.clamp(Duration::from_millis(1), Duration::from_millis(150))),
+    }
 }
 
 /// Rows whose keys are even, or half of them one key, or the more the smaller.

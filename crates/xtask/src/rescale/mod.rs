@@ -2,13 +2,18 @@
 //!
 //! Also the search for bugs that are there on purpose: `--planted`. There a run is good if a draw fails.
 
+pub(crate) mod burners;
+
 use crate::Outcome;
 use crate::search::{Draws, now, search};
 use crate::sim::{planted, run_one};
-use rivermark_sim::scenario::{Alignment, Counts, Options, SeedReport};
+use burners::Burners;
+use rivermark_env::RealEnv;
+use rivermark_sim::scenario::{Alignment, Counts, Options, SeedReport, run_on_threads};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 /// Draws jobs (sources, keyed and other exchanges, unions, windows, fan-outs, sinks), fills their queues, lets them fail at
@@ -16,6 +21,11 @@ use std::time::Duration;
 ///
 /// No row may be lost; under exactly-once none may come twice, and those of a key and split must keep their order. Modes
 /// drawn: aligned, at-least-once, unaligned, aligned with a time-out.
+///
+/// On simulated threads a draw is its seed's alone and always comes out the same; processes are killed, lose power, are
+/// stopped. On real threads it is a job in this process, with its state in memory, that fails or is cancelled and is
+/// started again; what happens is then also the machine's, and --burn makes that rougher. A job in which nothing moves for
+/// a minute and a half has failed.
 ///
 /// Exit code 1 if a draw fails, or if, of 200 draws or more, less than 30 % go on from a checkpoint with records in flight, at
 /// another parallelism, or with work of sinks to commit. A failing draw is named with how to repeat it.
@@ -27,7 +37,16 @@ pub(crate) struct Args {
     /// The seed of the first; the next has the next number
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Print what happens in each draw, a line each
+    /// What the jobs run on
+    #[arg(long, value_enum, default_value_t = Threads::Simulated)]
+    threads: Threads,
+    /// Burn all cores meanwhile, in other processes
+    #[arg(long)]
+    burn: bool,
+    /// Run each draw so many times: for one that fails on real threads now and then
+    #[arg(long, value_name = "TIMES", default_value = "1")]
+    again: NonZeroU64,
+    /// Print what happens in each draw, a line each; on simulated threads only
     #[arg(long)]
     trace: bool,
     /// Plant a bug and search for a draw that finds it; "all" for each in turn
@@ -36,10 +55,25 @@ pub(crate) struct Args {
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
-    /// How many draws at a time; as many as there are cores if not given
+    /// How many draws at a time; if not given as many as there are cores, on real threads (where they mostly wait) three
+    /// times as many
     #[arg(long)]
     jobs: Option<NonZeroUsize>,
 }
+
+/// What a job runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Threads {
+    /// One thread, time and processes from the seed
+    Simulated,
+    /// Those of this process
+    Real,
+}
+
+const THREE: NonZeroUsize = match NonZeroUsize::new(3) {
+    Some(three) => three,
+    None => NonZeroUsize::MIN,
+};
 
 /// So many failures are shown in full; the others are only counted.
 const SHOWN: u64 = 10;
@@ -51,10 +85,33 @@ const SHARE: f64 = 30.0;
 impl Args {
     fn draws(&self) -> Draws {
         Draws {
-            first: self.seed,
-            count: self.draws,
-            threads: self.jobs,
+            first: 0,
+            count: self.draws.saturating_mul(self.again.get()),
+            threads: self.jobs.or_else(|| match self.threads {
+                Threads::Simulated => None,
+                Threads::Real => std::thread::available_parallelism()
+                    .ok()
+                    .and_then(|cores| cores.checked_mul(THREE)),
+            }),
         }
+    }
+
+    /// What a draw is run with: a panic is a failure of it.
+    fn runner(&self, options: Options) -> Result<Box<dyn Fn(u64) -> SeedReport + Sync>, String> {
+        let (first, again) = (self.seed, self.again);
+        let seed = move |number: u64| first + number / again;
+        if self.threads == Threads::Simulated {
+            let run = run_one(options);
+            return Ok(Box::new(move |number| run(seed(number))));
+        }
+        let world =
+            RealEnv::start().map_err(|error| format!("the I/O threads cannot be started: {error}"))?;
+        let env = world.env();
+        let run = move |seed| world.block_on(run_on_threads(&env, seed, options.planted));
+        Ok(Box::new(move |number| {
+            let seed = seed(number);
+            catch_unwind(AssertUnwindSafe(|| run(seed))).unwrap_or_else(|_| SeedReport::panicked(seed))
+        }))
     }
 
     fn options(&self) -> Options {
@@ -67,19 +124,20 @@ impl Args {
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
+    let _burners = args.burn.then(Burners::start).transpose()?;
     match &args.planted {
         Some(name) => hunt(args, name),
-        None => Ok(all_well(args)),
+        None => all_well(args),
     }
 }
 
 /// Runs all draws; tells whether none failed and the shares are large enough.
-fn all_well(args: &Args) -> bool {
+fn all_well(args: &Args) -> Outcome {
     let started = now();
     let mut total = Counts::default();
     let mut by_alignment: BTreeMap<Option<Alignment>, Counts> = BTreeMap::new();
     let mut told = Duration::ZERO;
-    search(args.draws(), run_one(args.options()), |report| {
+    search(args.draws(), args.runner(args.options())?, |report| {
         total += &report.counts;
         *by_alignment.entry(report.alignment).or_default() += &report.counts;
         show(args, &report, total.failures, "");
@@ -88,13 +146,15 @@ fn all_well(args: &Args) -> bool {
             told = elapsed;
             eprintln!(
                 "{} of {} draws, {} failed",
-                total.seeds, args.draws, total.failures
+                total.seeds,
+                args.draws().count,
+                total.failures
             );
         }
         true
     });
     print(args, &total, &by_alignment, now() - started);
-    total.failures == 0 && total.seeds > 0 && too_small(&total).is_empty()
+    Ok(total.failures == 0 && total.seeds > 0 && too_small(&total).is_empty())
 }
 
 /// Searches a failing draw for each bug; tells whether all were found.
@@ -107,7 +167,7 @@ fn hunt(args: &Args, name: &str) -> Outcome {
         };
         let mut found: Option<SeedReport> = None;
         let mut draws = 0;
-        search(args.draws(), run_one(options), |report| {
+        search(args.draws(), args.runner(options)?, |report| {
             draws += 1;
             if report.failure.is_some() && found.as_ref().is_none_or(|found| report.seed < found.seed) {
                 found = Some(report);
@@ -146,9 +206,13 @@ fn show(args: &Args, report: &SeedReport, failures: u64, bug: &str) {
         );
     } else if failures <= SHOWN {
         println!("draw {seed}: {failure}\n    {about}");
-        if !args.trace {
-            println!("    repeat: cargo xtask rescale-test --draws 1 --seed {seed} --trace {bug}");
-        }
+        let again = match args.threads {
+            Threads::Simulated if args.trace => return,
+            Threads::Simulated => "--trace",
+            Threads::Real if args.burn => "--threads real --again 200 --burn",
+            Threads::Real => "--threads real --again 200",
+        };
+        println!("    repeat: cargo xtask rescale-test --draws 1 --seed {seed} {again} {bug}");
     }
 }
 
