@@ -76,6 +76,10 @@ impl Dealt<'_> {
             Partitioning::Custom if rescaled => Some(true),
             // A mark of it is enough: every subtask had the same records.
             Partitioning::Broadcast => (index % self.entry.parallelism == self.to).then_some(false),
+            // More hands: each takes a part of every channel, and hears all of its marks.
+            Partitioning::Rebalance | Partitioning::Shuffle if self.parallelism > self.entry.parallelism => {
+                Some(true)
+            }
             _ => (self.to % self.parallelism == index).then_some(false),
         }
     }
@@ -137,6 +141,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_dealt_in_turns_is_divided_among_more_subtasks() {
+        let own = Some(true);
+        for partitioning in [Partitioning::Rebalance, Partitioning::Shuffle] {
+            assert_eq!(
+                part(partitioning, false, 2, 3),
+                [[own, own, own], [own, own, own]]
+            );
+        }
+    }
+
+    #[test]
     fn the_others_go_to_one_subtask_whole() {
         let whole = Some(false);
         for partitioning in [
@@ -149,6 +164,8 @@ mod tests {
                 part(partitioning, false, 3, 2),
                 [[whole, None], [None, whole], [whole, None]]
             );
+        }
+        for partitioning in [Partitioning::Global, Partitioning::Forward] {
             assert_eq!(part(partitioning, false, 1, 2), [[whole, None]]);
         }
         assert_eq!(

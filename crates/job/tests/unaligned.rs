@@ -12,6 +12,7 @@ use rivermark_runtime::{Cx, Flow, OpenCx, Operator, RowCursor, SlotWaker};
 use rivermark_state::WriterConfig;
 use rivermark_stream::{CollectionSource, Program, SourceNode, StreamEnv, WatermarkStrategy};
 use rivermark_types::{InputId, JobName, Result};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,22 +25,29 @@ type Count = (u64, u64);
 #[derive(Clone, Default)]
 struct Outlet {
     rows: Arc<Mutex<Vec<Count>>>,
-    is_open: bool,
+    is_open: Arc<AtomicBool>,
+    wakers: Arc<Mutex<Vec<SlotWaker>>>,
+}
+
+impl Outlet {
+    fn open(&self) {
+        self.is_open.store(true, Ordering::SeqCst);
+        self.wakers.lock().unwrap().iter().for_each(SlotWaker::wake);
+    }
 }
 
 struct Sink {
     outlet: Outlet,
-    waker: Option<SlotWaker>,
 }
 
 impl Operator for Sink {
     fn open(&mut self, cx: &mut OpenCx<'_>) -> Result<()> {
-        self.waker = Some(cx.waker());
+        self.outlet.wakers.lock().unwrap().push(cx.waker());
         Ok(())
     }
 
     fn on_batch(&mut self, _: InputId, rows: &mut RowCursor<'_>, _: &mut Cx<'_>) -> Result<Flow> {
-        if !self.outlet.is_open {
+        if !self.outlet.is_open.load(Ordering::SeqCst) {
             return Ok(Flow::Wait);
         }
         let mut written = self.outlet.rows.lock().unwrap();
@@ -73,7 +81,6 @@ fn program(parallelism: [u32; 2], outlet: &Outlet) -> Program {
         .sink_with("outlet", move || {
             Ok(Box::new(Sink {
                 outlet: outlet.clone(),
-                waker: None,
             }) as Box<dyn Operator>)
         })
         .uid("outlet")
@@ -116,7 +123,7 @@ fn rows_after(before: [u32; 2], behind: [u32; 2]) -> Vec<Count> {
     let env = real.env();
     let dir = tempfile::tempdir().unwrap();
     let name = JobName::from("unaligned");
-    let mut outlet = Outlet::default();
+    let outlet = Outlet::default();
     real.block_on(async {
         let storage = JobStorage::in_dir(&env, dir.path(), &name).await.unwrap();
         let first = spec(program(before, &outlet), storage, StartFrom::Unsaid);
@@ -131,7 +138,7 @@ fn rows_after(before: [u32; 2], behind: [u32; 2]) -> Vec<Count> {
         }
         handle.cancel();
         handle.wait().await.unwrap();
-        outlet.is_open = true;
+        outlet.open();
         let storage = JobStorage::in_dir(&env, dir.path(), &name).await.unwrap();
         let second = spec(program(behind, &outlet), storage, StartFrom::Latest);
         let handle = start(&env, second).await.unwrap();
@@ -142,11 +149,16 @@ fn rows_after(before: [u32; 2], behind: [u32; 2]) -> Vec<Count> {
     rows
 }
 
+/// Every row once.
+fn expected() -> Vec<Count> {
+    (0..KEYS)
+        .flat_map(|key| (1..=(ROWS - key).div_ceil(KEYS)).map(move |count| (key, count)))
+        .collect()
+}
+
 #[test]
 fn a_sink_that_takes_nothing_holds_nothing_up_and_every_row_comes_out_once() {
-    let expected: Vec<Count> = (0..KEYS)
-        .flat_map(|key| (1..=(ROWS - key).div_ceil(KEYS)).map(move |count| (key, count)))
-        .collect();
+    let expected = expected();
     for (before, behind) in [([2, 1], [2, 1]), ([2, 1], [3, 2]), ([3, 2], [1, 3])] {
         let found = rows_after(before, behind);
         assert!(found == expected, "{before:?} → {behind:?}: {} rows", found.len());
@@ -167,4 +179,44 @@ fn several_at_once_are_refused() {
         refused.message.contains("max-concurrent-checkpoints to 1"),
         "{refused}"
     );
+}
+
+#[test]
+fn too_much_in_flight_declines_the_checkpoint_and_the_job_goes_on() {
+    let real = RealEnv::start().unwrap();
+    let env = real.env();
+    let outlet = Outlet::default();
+    let storage = JobStorage::in_memory();
+    let mut spec = spec(program([2, 1], &outlet), storage.clone(), StartFrom::Unsaid);
+    // Of each of the three subtasks that have channels.
+    spec.limits.in_flight_bytes = 5_000;
+    let stats = real.block_on(async {
+        let handle = start(&env, spec).await.unwrap();
+        // The queues are not full at once.
+        let declined = loop {
+            let id = match handle.checkpoint_now().await {
+                Ok(id) => id,
+                Err(declined) => break declined,
+            };
+            let stats = handle.stats();
+            let taken = stats.checkpoints.iter().find(|taken| taken.id == id).unwrap();
+            assert!(taken.in_flight_bytes <= 3 * 5_000, "{taken:?}");
+        };
+        let why = declined.to_string();
+        assert!(why.contains("rivermark.checkpoint.max-in-flight-bytes"), "{why}");
+        let stats = handle.stats();
+        let control = handle.control();
+        outlet.open();
+        assert_eq!(handle.wait().await.unwrap(), JobEnd::Finished);
+        // The last one is aligned, whatever was in flight.
+        assert!(control.stats().decided > stats.decided);
+        stats
+    });
+    assert_eq!((stats.state, stats.restarts), ("running", 0));
+    assert!(stats.aborted > 0);
+    let mut rows = outlet.rows.lock().unwrap().clone();
+    rows.sort();
+    assert!(rows == expected(), "{} rows", rows.len());
+    let left = real.block_on(storage.blob.list("")).unwrap();
+    assert!(left.is_empty(), "{left:?}");
 }

@@ -438,6 +438,7 @@ impl Deployment {
                     .map(|edge| edge.partitioning);
                 let route = match partitioning {
                     Some(Partitioning::Custom) => Route::Custom,
+                    Some(Partitioning::Rebalance | Partitioning::Shuffle) => Route::Rebalance,
                     _ => Route::Key {
                         seed: self.seed,
                         max_parallelism: vertex.max_parallelism,

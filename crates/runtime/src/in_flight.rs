@@ -10,6 +10,7 @@ use rivermark_data::{Batch, EdgeType, Element, Route, Router};
 use rivermark_state::in_flight::{in_flight_chunk, in_flight_rows};
 use rivermark_state::{InFlightChannel, SnapshotHandle, SnapshotReader};
 use rivermark_types::{Barrier, Result, Timestamp, Uid};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Where the elements of a channel come from, and what their records are.
@@ -153,7 +154,8 @@ pub struct RestoredChannel {
     pub to: u32,
     /// The type of its records.
     pub edge: Arc<dyn EdgeType>,
-    /// How the records are dealt out now, and which of the parts is this subtask's; `None` if all are.
+    /// How the records are dealt out now, and which of the parts is this subtask's; `None` if all are. In turns means in
+    /// runs: each part some of the channel's records that follow each other.
     pub part: Option<(Route, usize, usize)>,
 }
 
@@ -173,8 +175,19 @@ impl RestoredChannel {
             Arc::default(),
             Announcements::default(),
         );
+        let (all, mut done) = (self.channel.rows, 0);
         for element in self.channel.elements(rows)? {
             match (element, self.part) {
+                (Element::Batch(batch), Some((Route::Rebalance, parts, own))) => {
+                    let run = run_of(all, parts as u64, own as u64);
+                    let end = done + batch.len() as u64;
+                    let (first, last) = (run.start.max(done), run.end.min(end));
+                    if first < last {
+                        let ours = batch.copy_of((first - done) as usize..(last - done) as usize);
+                        sender.send(Element::Batch(ours));
+                    }
+                    done = end;
+                }
                 (Element::Batch(batch), Some((route, parts, own))) => {
                     let router = Router::new(route, parts, batch.len());
                     let mut scatter = self.edge.scatter(router);
@@ -211,6 +224,12 @@ impl RestoredChannel {
     }
 }
 
+/// Which of so many records a part gets, when each gets some that follow each other.
+fn run_of(records: u64, parts: u64, own: u64) -> Range<u64> {
+    let begin = |part| (u128::from(records) * u128::from(part) / u128::from(parts.max(1))) as u64;
+    begin(own)..begin(own + 1)
+}
+
 /// A finite channel of elements that were in flight.
 pub struct RestoredInput {
     /// The channel; it ends behind them.
@@ -219,4 +238,23 @@ pub struct RestoredInput {
     pub watermark: Timestamp,
     /// Whether it was idle at the cut.
     pub idle: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_follow_each_other_and_are_as_long_as_each_other() {
+        for (records, parts) in [(0, 3), (1, 3), (2, 3), (3, 3), (10, 4), (u64::MAX, 7), (5, 1)] {
+            let runs: Vec<Range<u64>> = (0..parts).map(|own| run_of(records, parts, own)).collect();
+            assert_eq!((runs[0].start, runs[runs.len() - 1].end), (0, records));
+            assert!(runs.windows(2).all(|two| two[0].end == two[1].start), "{runs:?}");
+            let long = |run: &Range<u64>| run.end - run.start;
+            assert!(
+                runs.iter().all(|run| long(run) - records / parts <= 1),
+                "{runs:?}"
+            );
+        }
+    }
 }
