@@ -24,6 +24,19 @@ impl LocalBlob {
         })
     }
 
+    /// The store in a directory as it is: for reading. Nothing is made; a directory that is missing holds no objects.
+    pub fn existing(env: &Env, root: impl Into<PathBuf>) -> LocalBlob {
+        LocalBlob {
+            place: Place::existing(env, root.into()),
+        }
+    }
+
+    /// The files that writers have not finished, or left behind when they crashed: paths in the directory.
+    pub async fn temporaries(&self) -> Result<Vec<String>, StorageError> {
+        let found = self.walk("", |entry| Place::is_temporary(&entry.name)).await?;
+        Ok(found.into_iter().map(|(path, _)| path).collect())
+    }
+
     /// Removes what writers that crashed left unfinished, and says how many files that were. The temporaries of this
     /// store itself are spared; those of another living writer are not (it gets a retryable error).
     pub async fn sweep_temporaries(&self) -> Result<usize, StorageError> {

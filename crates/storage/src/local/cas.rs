@@ -11,7 +11,7 @@ use crate::{Cas, CasOutcome, Digest, Head, StorageError};
 use bytes::Bytes;
 use rivermark_env::{BoxFuture, Env};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const NAME: &str = "decision-";
 const VERSION_DIGITS: usize = 20;
@@ -43,6 +43,30 @@ impl LocalCas {
             place: Place::open(env, root.into()).await?,
             in_doubt: InDoubt::default(),
         })
+    }
+
+    /// The value in a directory as it is: for reading. Nothing is made; where nothing was decided there is no head.
+    pub fn existing(env: &Env, root: impl Into<PathBuf>) -> LocalCas {
+        LocalCas {
+            place: Place::existing(env, root.into()),
+            in_doubt: InDoubt::default(),
+        }
+    }
+
+    /// Whether a directory holds decisions; `NotFound` if there is no directory.
+    pub async fn is_in(env: &Env, dir: &Path) -> Result<bool, StorageError> {
+        let entries = env.files().list(dir).await?;
+        Ok(entries.iter().any(|entry| parse_name(&entry.name).is_some()))
+    }
+
+    /// The files that writers have not finished, or left behind when they crashed: names in the directory.
+    pub async fn temporaries(&self) -> Result<Vec<String>, StorageError> {
+        let entries = self.place.files.list(&self.place.root).await?;
+        let names = entries
+            .into_iter()
+            .filter(|entry| !entry.is_dir)
+            .map(|entry| entry.name);
+        Ok(names.filter(|name| Place::is_temporary(name)).collect())
     }
 
     /// Removes what writers that crashed left unfinished, and says how many files that were. The temporaries of this

@@ -50,14 +50,22 @@ impl Place {
                 Err(error) => return Err(write_error(error)),
             }
         }
-        let writer = env.random_u64();
-        Ok(Place {
-            files,
+        Ok(Place::existing(env, root))
+    }
+
+    /// The directory as it is, which may be missing: for reading.
+    pub(super) fn existing(env: &Env, root: PathBuf) -> Place {
+        Place {
+            files: Arc::clone(env.files()),
             root,
-            writer,
+            writer: env.random_u64(),
             temporaries: AtomicU64::new(0),
             dropped: Mutex::default(),
-        })
+        }
+    }
+
+    pub(super) fn is_temporary(name: &str) -> bool {
+        name.starts_with(TEMPORARY)
     }
 
     /// Writes and syncs a temporary file in a directory, which is made if it is missing (but not durably).
