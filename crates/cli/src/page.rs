@@ -6,7 +6,9 @@ use std::io::{self, IsTerminal, Write};
 /// A colour of meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Colour {
+    Red,
     Yellow,
+    Green,
     Bold,
 }
 
@@ -18,7 +20,9 @@ pub(crate) fn paint(colour: Colour, text: &str) -> String {
         return text.to_owned();
     }
     let code = match colour {
+        Colour::Red => 31,
         Colour::Yellow => 33,
+        Colour::Green => 32,
         Colour::Bold => 1,
     };
     format!("\x1b[{code}m{text}\x1b[0m")

@@ -1,6 +1,6 @@
 //! The command as a shell sees it: help, exit codes, errors in one line.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test, helpers included")]
 
 use std::process::{Command, Output};
 

@@ -96,15 +96,18 @@ impl InFlightChannel {
         }
     }
 
+    /// Whether its marks are in order and lie among its records.
+    pub fn marks_fit(&self) -> bool {
+        let mut last = 0;
+        self.marks
+            .iter()
+            .all(|mark| std::mem::replace(&mut last, mark.after) <= mark.after && mark.after <= self.rows)
+    }
+
     /// What was in flight, in order, from its records.
     pub fn elements(&self, rows: Option<Batch>) -> Result<Vec<Element>, StateError> {
         let found = rows.as_ref().map_or(0, Batch::len) as u64;
-        let mut last = 0;
-        let in_order = self
-            .marks
-            .iter()
-            .all(|mark| std::mem::replace(&mut last, mark.after) <= mark.after && mark.after <= self.rows);
-        if found != self.rows || !in_order {
+        if found != self.rows || !self.marks_fit() {
             return Err(StateError::Page(format!(
                 "the channel from {}.{}/{} has {found} records in flight, and its marks do not fit {} of them",
                 self.from, self.port, self.index, self.rows

@@ -2,12 +2,13 @@
 //!
 //! Layout: [`image`] is the seam between the two halves: the table side (`table/`, `handles`, `reducing`, `ttl/`, `backend`, `timers`, `shared`) runs in
 //! the slot and hands out copies of rows; the snapshot side (`codec`, `object`, `writer`, `manifest`, `reader`) runs on the
-//! I/O runtime, encodes and stores them.
+//! I/O runtime, encodes and stores them. [`fsck`] checks from outside of any job that all of it is sound.
 
 pub mod backend;
 pub mod codec;
 mod document;
 pub mod error;
+pub mod fsck;
 pub mod handles;
 pub mod head;
 pub mod image;

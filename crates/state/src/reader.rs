@@ -124,7 +124,7 @@ impl SnapshotReader {
 }
 
 /// Cuts pages, sorted by offset, into runs without gaps and not too long.
-fn runs_of<'a, 'p>(pages: &'a [&'p PageEntry]) -> impl Iterator<Item = &'a [&'p PageEntry]> {
+pub(crate) fn runs_of<'a, 'p>(pages: &'a [&'p PageEntry]) -> impl Iterator<Item = &'a [&'p PageEntry]> {
     let mut rest = pages;
     std::iter::from_fn(move || {
         let first = rest.first()?;

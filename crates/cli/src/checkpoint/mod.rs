@@ -1,5 +1,6 @@
 //! `rivermark checkpoint`: what a job has decided.
 
+mod fsck;
 mod list;
 
 use crate::Outcome;
@@ -11,6 +12,13 @@ use std::path::PathBuf;
 pub(crate) enum Command {
     /// Lists a job's checkpoints and savepoints, oldest first
     List(Target),
+    /// Checks that every checkpoint can be restored, and finds what is left behind
+    ///
+    /// Reads the newest decision, every checkpoint and savepoint that it names, all their objects and every page of them, and
+    /// compares lengths, checksums, rows, key groups and records in flight with what was written. Objects that no decided
+    /// checkpoint names are listed: those of the run that owns the job may belong to a checkpoint in progress, those of older
+    /// runs are left behind. Changes nothing, and may be run while the job runs. Exit code 1 if something is damaged or left.
+    Fsck(Target),
 }
 
 /// Whose checkpoints, and how they are shown.
@@ -28,5 +36,6 @@ pub(crate) struct Target {
 pub(crate) fn run(command: &Command) -> Outcome {
     match command {
         Command::List(target) => list::run(target),
+        Command::Fsck(target) => fsck::run(target),
     }
 }

@@ -3,12 +3,13 @@
 //! A page is an Arrow IPC stream with the columns `key_group` (u32), `namespace` (i64; left out where all are 0), `key` and
 //! `value`; it carries its schema and can be read alone, by any Arrow tool. Layout: `column` turns values into an array (traced from the
 //! type, or opaque), `columns` does so directly for flat types, `sorted` brings rows into the order of their key groups, `page` and `message` turn arrays into bytes, and `page` guards the way back, `sample` makes up values to try a type on;
-//! [`batch_rows`] writes records in flight; here, rows are sorted and cut into pages. Non-goals: where pages are kept, and
+//! [`batch_rows`] writes records in flight; `look` reads pages without knowing their types; here, rows are sorted and cut into pages. Non-goals: where pages are kept, and
 //! what protects their bytes (`object`).
 
 mod batch;
 mod column;
 mod columns;
+mod look;
 mod message;
 mod page;
 mod sample;
@@ -18,6 +19,7 @@ mod tests;
 
 pub use batch::batch_rows;
 pub use column::ENCODING_KEY;
+pub use look::{PageLook, look_at_page};
 pub use sample::check_key_type;
 
 use crate::StateError;
