@@ -81,6 +81,15 @@ impl TaskHandle {
         self.exit.borrow().clone()
     }
 
+    /// Completes when the task has ended; for those who do not own the handle.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut exit = self.exit.clone();
+        async move {
+            // An error: the platform dropped the task without a word.
+            let _ = exit.wait_for(Option::is_some).await;
+        }
+    }
+
     /// Completes when the task has ended and everything it owned is dropped.
     pub async fn join(mut self) -> TaskExit {
         match self.exit.wait_for(Option::is_some).await {

@@ -120,6 +120,7 @@ impl Master {
         while let Ok(report) = self.reports.try_recv() {
             self.cleaner.delete(crate::acting::keys_of(report));
         }
+        self.spec.storage.settle().await;
         // A fenced process owns nothing any more: what it left is swept by the newer one.
         if !fenced {
             self.cleaner.sweep(&self.owned.head, &self.manifests).await;

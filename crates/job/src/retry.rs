@@ -1,8 +1,8 @@
-//! Trying again what may pass: calls to the store, with growing pauses.
+//! Trying again what may pass: calls to the store, with growing pauses, no two alike, and so often at most.
 
 use bytes::Bytes;
 use rivermark_env::{BoxFuture, Env};
-use rivermark_storage::{Blob, BlobEntry, BlobKey, StorageError, StorageErrorKind};
+use rivermark_storage::{Blob, BlobEntry, BlobKey, StorageError, StorageErrorKind, backoff};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,15 +16,14 @@ pub async fn retrying<T, F: Future<Output = Result<T, StorageError>>>(
     tries: u32,
     mut call: impl FnMut() -> F,
 ) -> Result<T, StorageError> {
-    let mut pause = FIRST_PAUSE;
-    let mut left = tries;
+    let mut tried = 0;
     loop {
         match call().await {
-            Err(error) if error.kind() == StorageErrorKind::Retryable && left > 1 => {
+            Err(error) if error.kind() == StorageErrorKind::Retryable && tried + 1 < tries => {
                 tracing::debug!(%error, "trying again");
-                left -= 1;
+                let pause = backoff(FIRST_PAUSE, LONGEST_PAUSE, tried, env.random_u64());
+                tried += 1;
                 env.sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
             }
             result => return result,
         }

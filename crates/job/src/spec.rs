@@ -49,6 +49,7 @@ pub struct JobSpec {
 /// Starts a job: takes a generation, reads the checkpoint, plans, and lets the master go. What is wrong with the graph,
 /// the storage or the checkpoint is told here, before anything runs.
 pub async fn start(env: &Env, mut spec: JobSpec) -> Result<JobHandle> {
+    spec.storage = spec.storage.timely(env);
     // Before the claim, so that a broken job does not fence a healthy run.
     if spec.program.graph.unaligned.is_some() && spec.checkpoints.max_concurrent > 1 {
         return Err(Failure::invalid(format!(

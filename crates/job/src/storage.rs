@@ -1,10 +1,14 @@
 //! Where a job keeps its state: objects, and the one decision.
 
 use rivermark_env::Env;
-use rivermark_storage::{Blob, Cas, LocalBlob, LocalCas, MemoryBlob, MemoryCas};
+use rivermark_storage::{Blob, Cas, LocalBlob, LocalCas, MemoryBlob, MemoryCas, Timely};
 use rivermark_types::{Failure, JobName, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a call may take if nobody says otherwise.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The storage of one job.
 #[derive(Clone)]
@@ -15,6 +19,9 @@ pub struct JobStorage {
     pub cas: Arc<dyn Cas>,
     /// Where it is, for people; `None` in memory, where it dies with the process.
     pub place: Option<PathBuf>,
+    /// How long one call may take.
+    pub call_timeout: Duration,
+    late: Option<Arc<Timely<dyn Blob>>>,
     local: Option<(Arc<LocalBlob>, Arc<LocalCas>)>,
 }
 
@@ -25,6 +32,8 @@ impl JobStorage {
             blob: Arc::new(MemoryBlob::new()),
             cas: Arc::new(MemoryCas::new()),
             place: None,
+            call_timeout: CALL_TIMEOUT,
+            late: None,
             local: None,
         }
     }
@@ -40,6 +49,8 @@ impl JobStorage {
             blob,
             cas,
             place: Some(place),
+            call_timeout: CALL_TIMEOUT,
+            late: None,
             local,
         })
     }
@@ -54,6 +65,24 @@ impl JobStorage {
             blob: blob(self.blob),
             cas: cas(self.cas),
             ..self
+        }
+    }
+
+    /// The same storage with a deadline for every call. The outermost wrapper, put on at the start of a run.
+    pub(crate) fn timely(self, env: &Env) -> JobStorage {
+        let blob = Arc::new(Timely::new(env.clone(), self.blob, self.call_timeout));
+        JobStorage {
+            cas: Arc::new(Timely::new(env.clone(), self.cas, self.call_timeout)),
+            late: Some(blob.clone()),
+            blob,
+            ..self
+        }
+    }
+
+    /// Waits for writes whose callers have given up on them, or gives up on them for good.
+    pub(crate) async fn settle(&self) {
+        if let Some(late) = &self.late {
+            late.settle().await;
         }
     }
 

@@ -52,6 +52,11 @@ pub enum Fault {
     ReplyLost,
     /// It is done twice.
     Duplicated,
+    /// It is never answered, not even by an error.
+    Hangs {
+        /// Whether it is done all the same.
+        done: bool,
+    },
     /// The store is away from now on: this call and all others fail until the time is over.
     Away(Duration),
 }
@@ -69,6 +74,8 @@ pub enum FaultKind {
     ReplyLost,
     /// [`Fault::Duplicated`]
     Duplicated,
+    /// [`Fault::Hangs`]
+    Hangs,
     /// [`Fault::Away`], counted once a period
     Away,
 }
@@ -82,6 +89,7 @@ impl Fault {
             Fault::Torn { .. } => FaultKind::Torn,
             Fault::ReplyLost => FaultKind::ReplyLost,
             Fault::Duplicated => FaultKind::Duplicated,
+            Fault::Hangs { .. } => FaultKind::Hangs,
             Fault::Away(_) => FaultKind::Away,
         }
     }
@@ -95,6 +103,7 @@ impl fmt::Display for FaultKind {
             FaultKind::Torn => "torn",
             FaultKind::ReplyLost => "reply lost",
             FaultKind::Duplicated => "duplicated",
+            FaultKind::Hangs => "hangs",
             FaultKind::Away => "away",
         })
     }
@@ -188,6 +197,12 @@ impl Faults {
             Some(Fault::Duplicated) => {
                 call().await;
                 Passage::Answered(call().await)
+            }
+            Some(Fault::Hangs { done }) => {
+                if done {
+                    call().await;
+                }
+                std::future::pending().await
             }
         }
     }

@@ -355,7 +355,7 @@ impl Actor {
             } => match outcome {
                 Outcome::Done => {}
                 Outcome::Again(_) if deletion.retry.tries + 1 < DELETE_TRIES => {
-                    deletion.retry = deletion.retry.again(self.env.now());
+                    deletion.retry = deletion.retry.again(&self.env);
                     self.deletions.push_back(deletion);
                 }
                 Outcome::Again(reason) | Outcome::Failed(reason) => {
@@ -391,7 +391,7 @@ impl Actor {
             }
             Outcome::Again(reason) => {
                 tracing::warn!(reason, %checkpoint, tries = retry.tries + 1, "an object is not stored yet");
-                *retry = retry.again(self.env.now());
+                *retry = retry.again(&self.env);
             }
             Outcome::Failed(reason) => self.decline(checkpoint, reason).await,
         }

@@ -9,7 +9,7 @@ use super::scratch::{Scratch, read_page};
 use crate::object::PageEntry;
 use bytes::Bytes;
 use rivermark_env::{BoxFuture, Env};
-use rivermark_storage::{Blob, BlobKey, StorageError, StorageErrorKind};
+use rivermark_storage::{Blob, BlobKey, StorageError, StorageErrorKind, backoff};
 use rivermark_types::{CheckpointId, Millis};
 use std::future::poll_fn;
 use std::io;
@@ -48,11 +48,11 @@ impl Retry {
         }
     }
 
-    pub fn again(self, now: Millis) -> Retry {
-        let wait = FIRST_WAIT.saturating_mul(1 << self.tries.min(16)).min(LAST_WAIT);
+    pub fn again(self, env: &Env) -> Retry {
+        let wait = backoff(FIRST_WAIT, LAST_WAIT, self.tries, env.random_u64());
         Retry {
             tries: self.tries + 1,
-            not_before: now.after(wait),
+            not_before: env.now().after(wait),
         }
     }
 }
