@@ -200,6 +200,10 @@ pub struct EngineConfig {
     pub channel_bytes: u64,
     /// Bytes that may be in flight to one subtask at a checkpoint.
     pub in_flight_bytes: u64,
+    /// Bytes of checkpoints that may wait for the store in scratch files.
+    pub scratch_bytes: u64,
+    /// How long a call to the store may take; more than nothing.
+    pub call_timeout: Duration,
     /// Time that a task works before it looks for barriers.
     pub slice: Duration,
 }
@@ -243,6 +247,8 @@ fn read_all(r: &mut Reader<'_>) -> Settings {
             channel_rows: r.count("rivermark.channel.max-rows") as usize,
             channel_bytes: r.memory("rivermark.channel.max-bytes"),
             in_flight_bytes: r.memory("rivermark.checkpoint.max-in-flight-bytes"),
+            scratch_bytes: r.memory("rivermark.checkpoint.max-scratch-bytes"),
+            call_timeout: call_timeout(r),
             slice: r.duration("rivermark.slice"),
         },
         ignored,
@@ -251,6 +257,15 @@ fn read_all(r: &mut Reader<'_>) -> Settings {
         check_together(r, &settings);
     }
     settings
+}
+
+fn call_timeout(r: &mut Reader<'_>) -> Duration {
+    const KEY: &str = "rivermark.storage.call-timeout";
+    let timeout = r.duration(KEY);
+    if timeout.is_zero() {
+        r.refuse(KEY, "no store answers in no time: use e.g. 1 min");
+    }
+    timeout
 }
 
 fn pipeline(r: &mut Reader<'_>) -> PipelineConfig {

@@ -22,6 +22,7 @@ use rivermark_types::{
     Attempt, CheckpointId, ErrorKind, Failure, Generation, Millis, NodeId, Result, SnapshotKind,
 };
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -256,11 +257,12 @@ impl Master {
     }
 
     async fn run_attempt(&mut self) -> Over {
-        let mut attempt = match self.deploy().await {
-            Ok(attempt) => attempt,
-            Err(failure) => {
+        let mut attempt = match self.deploy_unless_cancelled().await {
+            Some(Ok(attempt)) => attempt,
+            Some(Err(failure)) => {
                 return Over::Failed(AttemptFailure::at("start", failure));
             }
+            None => return Over::Done(JobEnd::Cancelled(self.coordinator.latest())),
         };
         let over = loop {
             let event = self.next(Some(&mut attempt)).await;
@@ -271,6 +273,32 @@ impl Master {
         attempt.deployed.cancel().await;
         self.env.give_back_memory();
         over
+    }
+
+    /// Starts the next attempt; `None` if the job is cancelled before it has begun, which may take long while the store is away.
+    async fn deploy_unless_cancelled(&mut self) -> Option<Result<RunningAttempt>> {
+        let (_, nobodys) = mpsc::unbounded_channel();
+        let mut requests = std::mem::replace(&mut self.requests, nobodys);
+        let mut asked = vec![];
+        let deployed = {
+            let mut deploy = pin!(self.deploy());
+            loop {
+                tokio::select! {
+                    biased;
+                    deployed = &mut deploy => break Some(deployed),
+                    Some(request) = requests.recv() => match request {
+                        Request::Cancel => break None,
+                        other => asked.push(other),
+                    },
+                }
+            }
+        };
+        self.requests = requests;
+        self.cancel |= deployed.is_none();
+        for request in asked {
+            self.on_request(None, request);
+        }
+        deployed
     }
 
     /// The attempt is gone: its checkpoints are given up, and a decision in doubt is waited for.

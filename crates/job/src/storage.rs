@@ -19,8 +19,7 @@ pub struct JobStorage {
     pub cas: Arc<dyn Cas>,
     /// Where it is, for people; `None` in memory, where it dies with the process.
     pub place: Option<PathBuf>,
-    /// How long one call may take.
-    pub call_timeout: Duration,
+    call_timeout: Duration,
     late: Option<Arc<Timely<dyn Blob>>>,
     local: Option<(Arc<LocalBlob>, Arc<LocalCas>)>,
 }
@@ -66,6 +65,11 @@ impl JobStorage {
             cas: cas(self.cas),
             ..self
         }
+    }
+
+    /// The same storage, each call of which may take so long ([`CALL_TIMEOUT`] if this is never said).
+    pub fn with_call_timeout(self, call_timeout: Duration) -> JobStorage {
+        JobStorage { call_timeout, ..self }
     }
 
     /// The same storage with a deadline for every call. The outermost wrapper, put on at the start of a run.

@@ -12,6 +12,7 @@ use rivermark_protocol::restart::RestartStrategy;
 use rivermark_runtime::operators::{Fold, LateRows, Tumbling, Window, WindowOperator};
 use rivermark_runtime::{NodeBody, Operator, Program, seams::NoSeams};
 use rivermark_state::WriterConfig;
+use rivermark_storage::{Fault, Faults, Faulty, Operation};
 use rivermark_types::{Failure, InputId, JobName, NodeId, Result, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -238,6 +239,36 @@ fn a_finished_job_is_not_run_again_by_a_resume() {
         assert_eq!(end.unwrap(), JobEnd::Finished);
         assert_eq!(found(&out), expected(300));
     }
+}
+
+#[test]
+fn a_restore_that_waits_for_the_store_can_be_cancelled() {
+    let (real, env) = env();
+    let dir = tempfile::tempdir().unwrap();
+    let name = JobName::from("embedded");
+    let out = Collected::default();
+    let run = |from: StartFrom, hangs: bool| {
+        let program = program(2000, 1, 2_000, never(), &out);
+        real.block_on(async {
+            let storage = JobStorage::in_dir(&env, dir.path(), &name).await?;
+            let faults = Faults::new(env.clone(), move |operation| {
+                let restores = operation == Operation::GetRange;
+                (hangs && restores).then_some(Fault::Hangs { done: false })
+            });
+            let storage = storage.wrapped(|blob| Arc::new(Faulty::new(blob, faults)), |cas| cas);
+            let handle = start(&env, spec(program, storage, from)).await?;
+            if !hangs {
+                handle.checkpoint_now().await?;
+            }
+            handle.cancel();
+            handle.wait().await
+        })
+    };
+    assert!(matches!(
+        run(StartFrom::Unsaid, false),
+        Ok(JobEnd::Cancelled(Some(_)))
+    ));
+    assert!(matches!(run(StartFrom::Latest, true), Ok(JobEnd::Cancelled(_))));
 }
 
 #[test]

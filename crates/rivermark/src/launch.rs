@@ -96,6 +96,7 @@ pub(crate) async fn job_spec(
         Some(dir) => JobStorage::in_dir(env, Path::new(local_path(dir)?), &name).await?,
         None => JobStorage::in_memory(),
     };
+    let storage = storage.with_call_timeout(settings.engine.call_timeout);
     Ok(JobSpec {
         name,
         program,
@@ -107,6 +108,7 @@ pub(crate) async fn job_spec(
         limits: limits(settings),
         writer: WriterConfig {
             scratch_dir: settings.pipeline.scratch_dirs.first().map(Into::into),
+            scratch_limit: settings.engine.scratch_bytes,
             ..WriterConfig::default()
         },
         seams,

@@ -344,6 +344,18 @@ pub(super) const KEYS: &[Key] = &[
         "bytes that may be in flight to one subtask at an unaligned checkpoint, which is declined with more",
     ),
     key(
+        "rivermark.checkpoint.max-scratch-bytes",
+        Memory,
+        "16 gb",
+        "bytes of checkpoints that may wait for the store in io.tmp.dirs; beyond it their walks wait, and what cannot wait is declined",
+    ),
+    key(
+        "rivermark.storage.call-timeout",
+        Duration,
+        "1 min",
+        "time after which a call to the store that is not answered has failed",
+    ),
+    key(
         "rivermark.slice",
         Duration,
         "2 ms",

@@ -177,6 +177,27 @@ impl Hurts {
         }
     }
 
+    /// No blows but those of strikes.
+    pub(crate) fn none(book: &Arc<Book>, plant: Option<Arc<Plant>>) -> Hurts {
+        let fuse = Arc::<Fuse>::default();
+        let blows = |_| {
+            Arc::new(Blows {
+                calls: AtomicU64::new(0),
+                due: Mutex::default(),
+                crawls: AtomicU64::new(0),
+                crawl: Crawl::Waits(Duration::ZERO),
+                fuse: fuse.clone(),
+                book: book.clone(),
+                plant: plant.clone(),
+            })
+        };
+        Hurts {
+            nodes: (0..NODES).map(blows).collect(),
+            slow: None,
+            fuse,
+        }
+    }
+
     /// No blows, but operators that are slow with every slice of rows, until they are relieved: one or two of those that have
     /// a queue before them.
     pub(crate) fn press(draw: &mut Draw, crawl: Crawl, book: &Arc<Book>, plant: Option<Arc<Plant>>) -> Hurts {

@@ -4,7 +4,8 @@
 //! Layout: [`run_seed`]; `plan` (what is drawn), `rows`, `operators` and `job` (the job), `api` (the parts of the DataStream
 //! API as jobs, each beside its plain computation), `trouble` and `hurt` (what goes
 //! wrong around and inside of it), `seams` (what the engine lets in), `supervisor` (starts processes until the job is done),
-//! `rescale` (jobs that fail with full queues and go on at another parallelism), `oracle` (whether it was right), [`planted`] and [`lies`] (bugs that must be found), `book` and [`report`] (the counts),
+//! `rescale` (jobs that fail with full queues and go on at another parallelism), `outage` (jobs whose store is away for ten
+//! minutes), `oracle` (whether it was right), [`planted`] and [`lies`] (bugs that must be found), `book` and [`report`] (the counts),
 //! `log` (the engine's own words, in the trace).
 //! Non-goals: no threads (a caller runs many seeds at once), no printing.
 
@@ -16,6 +17,7 @@ pub mod lies;
 mod log;
 mod operators;
 mod oracle;
+mod outage;
 mod plan;
 pub mod planted;
 pub mod report;
@@ -25,7 +27,6 @@ mod seams;
 mod supervisor;
 mod trouble;
 
-pub use api::{part_of_name, parts};
 pub use lies::SyncSite;
 pub use plan::Topology;
 pub use planted::Planted;
@@ -36,6 +37,7 @@ use crate::SimWorld;
 use book::Book;
 use hurt::{Hurts, PLANNED};
 use job::Outside;
+use outage::Inspector;
 use plan::Scenario;
 use planted::Plant;
 use rows::Output;
@@ -43,6 +45,16 @@ use seams::SimSeams;
 use std::sync::{Arc, Once};
 use supervisor::{Plan, Supervisor};
 use trouble::{StoreTrouble, Strikes};
+
+/// The names of all parts of the DataStream API, and of the ways in which a store may be away.
+pub fn parts() -> impl Iterator<Item = &'static str> {
+    api::parts().chain(outage::names())
+}
+
+/// A part's own name.
+pub fn part_of_name(name: &str) -> Option<&'static str> {
+    parts().find(|known| *known == name)
+}
 
 /// What a run is to show.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,7 +76,10 @@ pub fn run_seed(seed: u64, options: &Options) -> SeedReport {
     silence_planned_panics();
     let scenario = Arc::new(match options.rescale {
         true => rescale::draw(seed, rescale::Pace::Simulated),
-        false => Scenario::draw(seed, options.part),
+        false => match options.part.and_then(outage::kind_of) {
+            Some(kind) => outage::draw(seed, kind),
+            None => Scenario::draw(seed, options.part),
+        },
     });
     // Those that fail under pressure are checked by what they come to alone.
     let expected = match options.rescale {
@@ -124,13 +139,18 @@ impl Run {
         let mut crawl = scenario.unaligned.map(|_| world.draw("crawl"));
         lies::plant_lies(&machine, &book, options.lie);
         let (mut strikes, mut hurts) = (world.draw("strikes"), world.draw("hurts"));
-        let (hurts, store, strikes) = match &scenario.pressure {
-            Some(pressure) => (
+        let (hurts, store, strikes) = match (&scenario.pressure, &scenario.outage) {
+            (_, Some(outage)) => (
+                Hurts::none(&book, plant.clone()),
+                StoreTrouble::outage(outage.clone(), world.draw("store"), &book),
+                outage.strikes(),
+            ),
+            (Some(pressure), None) => (
                 Hurts::press(&mut hurts, pressure.crawl, &book, plant.clone()),
                 StoreTrouble::none(&book),
                 Strikes::under_pressure(&mut strikes, pressure.alignment.overtakes()),
             ),
-            None => {
+            (None, None) => {
                 trouble::plant_file_trouble(&machine, world.draw("files"), &book);
                 (
                     Hurts::draw(&mut hurts, crawl.as_mut(), &book, plant.clone()),
@@ -147,9 +167,12 @@ impl Run {
             store: Some(store),
         };
         let shapes = world.draw("shapes");
+        let inspector = Inspector::new(&plan.scenario, &machine, &mut world.draw("inspector"));
+        let mut supervisor = Supervisor::new(plan, book, machine, strikes, shapes, false);
+        supervisor.inspector = inspector;
         Run {
             seed,
-            supervisor: Supervisor::new(plan, book, machine, strikes, shapes, false),
+            supervisor,
             world,
             trace: options.trace,
         }
@@ -185,6 +208,9 @@ impl Run {
         let world = &mut self.world;
         job::put_input(&self.supervisor.plan.scenario, &self.supervisor.machine)?;
         self.supervisor.run(world, each_step)?;
+        if let Some(inspector) = &self.supervisor.inspector {
+            inspector.run_ended(&self.supervisor.book)?;
+        }
         let supervisor = &mut self.supervisor;
         // What a faulty store kept from being deleted is swept by the next start. A stopped process that went on may have
         // written after its successor swept.

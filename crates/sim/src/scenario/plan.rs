@@ -3,6 +3,7 @@
 //! Non-goal: what goes wrong (`trouble`).
 
 use super::api::{self, Part};
+use super::outage::Outage;
 use super::rescale::Pressure;
 use super::rows::{Input, input_rows};
 use crate::Draw;
@@ -71,6 +72,8 @@ pub(crate) struct Scenario {
     pub(crate) part: Option<Arc<dyn Part>>,
     /// What fills its queues, and how its processes differ; drawn by `rescale`.
     pub(crate) pressure: Option<Pressure>,
+    /// Its store is away for a while; drawn by `outage`.
+    pub(crate) outage: Option<Outage>,
     pub(crate) mode: GuaranteeMode,
     /// How long its checkpoints are aligned before barriers overtake; `None` is always.
     pub(crate) unaligned: Option<Duration>,
@@ -140,6 +143,7 @@ impl Scenario {
             topology,
             part,
             pressure: None,
+            outage: None,
             mode: if weak {
                 GuaranteeMode::AtLeastOnce
             } else {
@@ -168,6 +172,9 @@ impl Scenario {
 
     /// The job in a line, where its topology does not say it all.
     pub(crate) fn about(&self) -> Option<String> {
+        if let Some(outage) = &self.outage {
+            return Some(outage.to_string());
+        }
         let job = self.part.as_ref()?.describe()?;
         Some(match &self.pressure {
             Some(pressure) => format!("{pressure}: {job}"),
@@ -285,6 +292,7 @@ fn draw_writer(draw: &mut Draw) -> WriterConfig {
         },
         seal_after: Duration::from_millis(draw.between(1, 60)),
         scratch_dir: draw.coin().then(|| PathBuf::from("/scratch")),
+        ..default
     }
 }
 

@@ -4,6 +4,7 @@ use super::book::Book;
 use super::hurt::{Hurts, PLANNED};
 use super::job::{Outside, program};
 use super::lies::STATE_DIR;
+use super::outage::{self, Inspector, WorldClock};
 use super::plan::{Scenario, Shape};
 use super::seams::SimSeams;
 use super::trouble::{StoreTrouble, Strike, Strikes};
@@ -55,6 +56,8 @@ pub(crate) struct Supervisor {
     pub(crate) book: Arc<Book>,
     pub(crate) machine: Machine,
     pub(crate) strikes: Strikes,
+    /// Looks at a run whose store is away.
+    pub(crate) inspector: Option<Inspector>,
     shapes: Draw,
     fast: bool,
     current: Option<Running>,
@@ -78,6 +81,7 @@ impl Supervisor {
             book,
             machine,
             strikes,
+            inspector: None,
             shapes,
             fast,
             current: None,
@@ -94,9 +98,13 @@ impl Supervisor {
     ) -> Result<(), String> {
         self.start(world);
         loop {
+            let time = match &self.plan.scenario.outage {
+                Some(_) => outage::MAX_TIME,
+                None => MAX_TIME,
+            };
             let limits = Limits {
                 steps: MAX_STEPS.saturating_sub(world.steps()),
-                time: MAX_TIME,
+                time,
             };
             let end = world.run(limits, |world| {
                 each_step(world);
@@ -106,6 +114,7 @@ impl Supervisor {
                 RunEnd::Stopped | RunEnd::Finished => {}
                 stuck => return Err(no_progress(world, &stuck)),
             }
+            self.inspector.as_mut().map_or(Ok(()), Inspector::problem)?;
             if self.book.entries().attempts > MAX_ATTEMPTS {
                 return Err(format!("no progress: {MAX_ATTEMPTS} attempts were started"));
             }
@@ -144,10 +153,11 @@ impl Supervisor {
             _ => self.shapes.time(Duration::ZERO, Duration::from_millis(50)),
         };
         let word = Rc::new(RefCell::new(Word::default()));
-        let (plan, told) = (self.plan.clone(), word.clone());
+        let (plan, told, born) = (self.plan.clone(), word.clone(), world.now());
         let id = world.start(&self.machine, &format!("p{number}"), move |env| async move {
+            let clock = WorldClock::new(&env, born);
             env.sleep(wait).await;
-            let end = process(&env, plan, shape, &told).await;
+            let end = process(&env, &clock, plan, shape, &told).await;
             told.borrow_mut().end = Some(end);
         });
         self.current = Some(Running { id, word });
@@ -155,6 +165,13 @@ impl Supervisor {
 
     fn before_poll(&mut self, world: &mut SimWorld) -> ControlFlow<()> {
         self.wake_zombies(world);
+        if self
+            .inspector
+            .as_mut()
+            .is_some_and(|inspector| inspector.look(world))
+        {
+            return ControlFlow::Break(());
+        }
         if self.book.entries().attempts > MAX_ATTEMPTS {
             return ControlFlow::Break(());
         }
@@ -223,20 +240,25 @@ impl Supervisor {
     }
 
     /// What follows from the end of the current process: whether the job is done.
-    fn follows(&mut self, world: &SimWorld) -> Result<bool, String> {
+    fn follows(&mut self, world: &mut SimWorld) -> Result<bool, String> {
         let Some(running) = self.current.take() else {
             return Ok(false);
         };
         let end = running.word.borrow_mut().end.take();
-        let status = world.status(running.id);
+        let status = world.status(running.id).cloned();
         world.remark(format_args!("the process ended: {end:?}, {status:?}"));
+        if let (Some(inspector), Some(Ok(_)), Some(control)) =
+            (&mut self.inspector, &end, &running.word.borrow().control)
+        {
+            inspector.process_ended(world, &control.stats())?;
+        }
         match end {
             Some(Ok(JobEnd::Finished)) => Ok(true),
             Some(Ok(JobEnd::Stopped(_) | JobEnd::Cancelled(_))) => Ok(false),
             Some(Err(failure)) if may_restart(&failure) || self.mend(&failure)? => Ok(false),
             Some(Err(failure)) => Err(format!("the job failed ({:?}): {failure}", failure.kind)),
             // Killed.
-            None if status.is_some_and(|status| matches!(status, crate::ProcessStatus::Killed)) => Ok(false),
+            None if matches!(status, Some(crate::ProcessStatus::Killed)) => Ok(false),
             None => Err(format!("the process ended by itself: {status:?}")),
         }
     }
@@ -296,11 +318,17 @@ fn no_progress(world: &SimWorld, end: &RunEnd) -> String {
 }
 
 /// The `main` of a process.
-async fn process(env: &Env, plan: Plan, shape: Shape, word: &RefCell<Word>) -> Result<JobEnd> {
+async fn process(
+    env: &Env,
+    clock: &WorldClock,
+    plan: Plan,
+    shape: Shape,
+    word: &RefCell<Word>,
+) -> Result<JobEnd> {
     let storage = match &plan.store {
         Some(trouble) => {
             let storage = JobStorage::in_dir(env, Path::new(STATE_DIR), &job_name()).await?;
-            trouble.wrap(env, storage)
+            trouble.wrap(env, clock, storage)
         }
         None => JobStorage::in_memory(),
     };

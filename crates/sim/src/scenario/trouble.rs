@@ -1,6 +1,7 @@
 //! What goes wrong around the processes: kills, losses of power, pauses, stops; a store and a disk with faults.
 
 use super::book::Book;
+use super::outage::{Outage, WorldClock};
 use crate::{Draw, Fault as FileFault, Machine};
 use rivermark_env::Env;
 use rivermark_job::JobStorage;
@@ -113,6 +114,15 @@ impl Strikes {
         }
     }
 
+    /// One strike at a time, or none.
+    pub(crate) fn at(strike: Option<(Duration, Strike)>) -> Strikes {
+        let planned = strike.map(|(at, strike)| (Moment::Time(at), 0, strike));
+        Strikes {
+            planned: planned.into_iter().collect(),
+            due: VecDeque::new(),
+        }
+    }
+
     /// Whether nothing strikes any more.
     pub(crate) fn are_over(&self) -> bool {
         self.planned.is_empty() && self.due.is_empty()
@@ -187,6 +197,8 @@ impl Odds {
 #[derive(Clone)]
 pub(crate) struct StoreTrouble {
     inside: Arc<Mutex<(Odds, Draw)>>,
+    /// What is wrong with it instead.
+    outage: Option<Outage>,
     book: Arc<Book>,
 }
 
@@ -196,6 +208,16 @@ impl StoreTrouble {
         let odds = Odds::draw(&mut draw, 10);
         StoreTrouble {
             inside: Arc::new(Mutex::new((odds, draw))),
+            outage: None,
+            book: book.clone(),
+        }
+    }
+
+    /// A store that is away for a while.
+    pub(crate) fn outage(outage: Outage, draw: Draw, book: &Arc<Book>) -> StoreTrouble {
+        StoreTrouble {
+            inside: Arc::new(Mutex::new((Odds { one_in: 1, left: 0 }, draw))),
+            outage: Some(outage),
             book: book.clone(),
         }
     }
@@ -205,6 +227,7 @@ impl StoreTrouble {
         let odds = Odds { one_in: 1, left: 0 };
         StoreTrouble {
             inside: Arc::new(Mutex::new((odds, Draw::stream(0, "no trouble")))),
+            outage: None,
             book: book.clone(),
         }
     }
@@ -214,8 +237,13 @@ impl StoreTrouble {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner).0.left = 0;
     }
 
-    fn next(&self) -> Option<Fault> {
+    fn next(&self, operation: Operation, now: impl Fn() -> Duration) -> Option<Fault> {
         let (odds, draw) = &mut *self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(outage) = &self.outage {
+            let (fault, name) = outage.fault(operation, now(), draw)?;
+            self.book.store_fault(name);
+            return Some(fault);
+        }
         if !odds.hit(draw) {
             return None;
         }
@@ -239,10 +267,19 @@ impl StoreTrouble {
     }
 
     /// The storage of a process, behind these faults.
-    pub(crate) fn wrap(&self, env: &Env, storage: JobStorage) -> JobStorage {
-        let plan = self.clone();
-        let faults = Faults::new(env.clone(), move |_: Operation| plan.next());
+    pub(crate) fn wrap(&self, env: &Env, clock: &WorldClock, storage: JobStorage) -> JobStorage {
+        let (plan, of_world) = (self.clone(), clock.clone());
+        let next = move |operation: Operation| plan.next(operation, || of_world.now());
+        let faults = Faults::new(env.clone(), next);
         let of_blob = faults.clone();
+        let storage = match &self.outage {
+            None => storage,
+            Some(outage) => {
+                let draw = Draw::stream(env.random_u64(), "late decisions");
+                let storage = storage.wrapped(|blob| blob, |cas| outage.delays(clock, cas, draw));
+                storage.with_call_timeout(outage.call_timeout)
+            }
+        };
         storage.wrapped(
             |blob: Arc<dyn Blob>| Arc::new(Faulty::new(blob, of_blob)),
             |cas: Arc<dyn Cas>| Arc::new(Faulty::new(cas, faults)),

@@ -277,7 +277,7 @@ impl Actor {
         }
     }
 
-    /// Where memory is full, has the object that is stored last moved to the scratch file.
+    /// Where memory is full, has the object that is stored last moved to the scratch file, if it has room there.
     fn spill_if_full(&mut self) {
         let is_full = self.room.held() > self.config.memory_limit;
         let Some(dir) = self.config.scratch_dir.as_ref().filter(|_| is_full) else {
@@ -292,7 +292,9 @@ impl Actor {
             }
             _ => None,
         });
-        if let Some((checkpoint, id, plan)) = waiting {
+        let taken: u64 = self.scratch.values().map(Scratch::len).sum();
+        let has_room = |plan: &Plan| taken.saturating_add(plan.page_bytes()) <= self.config.scratch_limit;
+        if let Some((checkpoint, id, plan)) = waiting.filter(|(_, _, plan)| has_room(plan)) {
             let scratch = self.scratch.remove(&checkpoint);
             self.calls.spill((checkpoint, id), plan, scratch, dir.clone());
         }

@@ -7,7 +7,7 @@
 //! never makes a slot wait.
 //!
 //! Memory: rows on their way and encoded pages are held up to [`WriterConfig::memory_limit`]; further pages go to the
-//! scratch file, and at [`HARD_LIMIT`] times the limit (no scratch file, or rows arrive faster than they are encoded) the
+//! scratch file, up to [`WriterConfig::scratch_limit`]; then walks wait. At [`HARD_LIMIT`] times the limit (no scratch file or no room in it, or rows arrive faster than they are encoded) the
 //! checkpoint is declined. A slot that asks [`SnapshotHandle::has_room`] before each slice of its walk, and
 //! [`SnapshotHandle::help`] after each slice of its work, does not get there. The store
 //! takes an object in one piece, so an object is at most a sixth of the limit however large its target is.
@@ -52,6 +52,8 @@ pub struct WriterConfig {
     pub seal_after: Duration,
     /// Where scratch files go; without it, memory is all there is.
     pub scratch_dir: Option<PathBuf>,
+    /// The bytes of all scratch files together.
+    pub scratch_limit: u64,
 }
 
 impl Default for WriterConfig {
@@ -61,6 +63,7 @@ impl Default for WriterConfig {
             object_target: 256 << 20,
             seal_after: Duration::from_millis(200),
             scratch_dir: None,
+            scratch_limit: 16 << 30,
         }
     }
 }

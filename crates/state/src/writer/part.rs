@@ -48,6 +48,11 @@ impl Plan {
         self.held.bytes > 0
     }
 
+    /// The bytes of its pages.
+    pub fn page_bytes(&self) -> u64 {
+        self.pages.iter().map(|(entry, _)| entry.len).sum()
+    }
+
     /// The same, with its pages elsewhere.
     pub fn moved_to(&self, bodies: Vec<PageBody>) -> Plan {
         let entries = self.pages.iter().map(|(entry, _)| entry.clone());

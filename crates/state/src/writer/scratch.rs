@@ -37,6 +37,11 @@ impl Scratch {
         Ok(offset)
     }
 
+    /// Its bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
     pub fn path(&self) -> &Arc<Path> {
         &self.path
     }

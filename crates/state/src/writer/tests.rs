@@ -416,6 +416,46 @@ fn without_any_room_the_checkpoint_is_declined_and_leaves_nothing() {
 }
 
 #[test]
+fn a_full_scratch_file_keeps_walks_waiting_and_grows_no_more() {
+    const LIMIT: u64 = 300 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    let (mut world, gate) = gated(WriterConfig {
+        memory_limit: 1 << 20,
+        scratch_dir: Some(dir.path().to_owned()),
+        scratch_limit: LIMIT,
+        ..WriterConfig::default()
+    });
+    let written = |world: &World| {
+        // What the writer has taken in so far is in memory or in the file.
+        let files = std::fs::read_dir(dir.path()).unwrap();
+        let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+        assert!(bytes <= LIMIT, "{bytes} bytes of scratch files");
+        (world.handle.has_room(), bytes)
+    };
+    world.begin(1);
+    // The store is away: once both are full there is no room, however long one waits.
+    let mut keys = 0;
+    let mut waits = 0;
+    while waits < 20_000 {
+        match written(&world) {
+            (true, _) => {
+                world.rows("count", keys..keys + 100);
+                keys += 100;
+                waits = 0;
+            }
+            (false, spilled) => {
+                waits += u64::from(spilled > 0);
+                std::thread::yield_now();
+            }
+        }
+    }
+    world.done(0);
+    gate.send(true).unwrap();
+    let (_, objects) = world.sealed();
+    assert_eq!(world.read(objects, "count", ALL), (0..keys).collect());
+}
+
+#[test]
 fn a_scratch_file_that_cannot_be_written_declines() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let config = WriterConfig {

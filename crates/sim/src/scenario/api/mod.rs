@@ -93,11 +93,6 @@ pub fn parts() -> impl Iterator<Item = &'static str> {
     FAMILIES.iter().map(|(name, _)| *name)
 }
 
-/// A family's own name.
-pub fn part_of_name(name: &str) -> Option<&'static str> {
-    parts().find(|known| *known == name)
-}
-
 /// Draws a job: of the family asked for, or of any.
 pub(crate) fn draw(draw: &mut Draw, only: Option<&str>) -> (&'static str, Box<dyn Part>) {
     let drawn = draw.index(FAMILIES.len());

@@ -181,6 +181,7 @@ pub(crate) fn draw(seed: u64, pace: Pace) -> Scenario {
         topology: Topology::Api(NAME),
         part: Some(Arc::new(pipeline)),
         pressure: Some(pressure),
+        outage: None,
         mode: match weak {
             true => GuaranteeMode::AtLeastOnce,
             false => GuaranteeMode::ExactlyOnce,
