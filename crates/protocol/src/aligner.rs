@@ -468,3 +468,7 @@ impl Aligner {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "aligner_tests.rs"]
+mod tests;

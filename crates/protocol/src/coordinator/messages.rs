@@ -435,3 +435,39 @@ impl fmt::Display for Ids<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_is_raised_to_its_smallest_meaning() {
+        let nothing = CoordinatorConfig {
+            interval: Some(Duration::ZERO),
+            min_pause: Duration::ZERO,
+            timeout: Duration::ZERO,
+            max_concurrent: 0,
+            tolerable_failures: Some(0),
+            num_retained: 0,
+            max_requests: 0,
+            decision_retry: Duration::ZERO,
+            decision_retry_max: Duration::ZERO,
+        };
+        let least = nothing.clone().within_bounds();
+        let tick = Duration::from_millis(1);
+        assert_eq!(least.interval, Some(tick));
+        assert_eq!(
+            (least.timeout, least.max_concurrent, least.num_retained),
+            (tick, 1, 1)
+        );
+        assert_eq!((least.decision_retry, least.decision_retry_max), (tick, tick));
+        let waits = Duration::from_secs(2);
+        let raised = CoordinatorConfig {
+            min_pause: waits,
+            decision_retry: waits,
+            ..nothing
+        };
+        let raised = raised.within_bounds();
+        assert_eq!((raised.interval, raised.decision_retry_max), (Some(waits), waits));
+    }
+}

@@ -567,3 +567,6 @@ fn answer(request: Option<RequestId>, result: Result<CheckpointId, RequestError>
         out.push(CkAction::RequestAnswered { request, result });
     }
 }
+
+#[cfg(test)]
+mod tests;

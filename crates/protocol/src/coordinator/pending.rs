@@ -102,3 +102,61 @@ impl Pending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rivermark_types::VertexId;
+
+    const SUBTASKS: [SubtaskId; 2] = [subtask(0), subtask(1)];
+
+    const fn subtask(index: u32) -> SubtaskId {
+        SubtaskId {
+            vertex: VertexId(0),
+            index,
+        }
+    }
+
+    /// One of two subtasks has acknowledged.
+    fn half() -> Pending {
+        let subtasks = SUBTASKS.into_iter();
+        let mut pending = Pending::new(SnapshotKind::Checkpoint, Attempt(1), subtasks, None, Millis(0));
+        assert_eq!(pending.check(), Ok(()));
+        pending.phase = Phase::Barriers;
+        assert_eq!(pending.ack(Attempt(1), subtask(0)), AckVerdict::Accepted);
+        assert_eq!(pending.check(), Ok(()));
+        pending
+    }
+
+    #[test]
+    fn each_broken_invariant_is_noticed() {
+        type Break = fn(&mut Pending);
+        let broken: [(Break, &str); 3] = [
+            (
+                |pending| pending.missing = 2,
+                "1 acknowledgements are missing, 2 counted",
+            ),
+            (
+                |pending| pending.phase = Phase::Enumerators,
+                "acknowledged before its barrier",
+            ),
+            (
+                |pending| pending.phase = Phase::Deciding,
+                "being decided while 1 parts are missing",
+            ),
+        ];
+        for (spoil, says) in broken {
+            let mut pending = half();
+            spoil(&mut pending);
+            assert_eq!(pending.check(), Err(says.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_decision_with_all_parts_is_sound() {
+        let mut pending = half();
+        pending.ack(Attempt(1), subtask(1));
+        pending.phase = Phase::Deciding;
+        assert_eq!(pending.check(), Ok(()));
+    }
+}

@@ -148,3 +148,70 @@ impl Record {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coordinator::messages::CheckpointStatus;
+    use rivermark_types::Millis;
+    use std::time::Duration;
+
+    fn stats(id: u64) -> CheckpointStats {
+        CheckpointStats {
+            id: CheckpointId(id),
+            kind: SnapshotKind::Checkpoint,
+            triggered: Millis(0),
+            duration: Duration::ZERO,
+            status: CheckpointStatus::InProgress,
+            acks: 0,
+            subtasks: 0,
+        }
+    }
+
+    fn completed(id: u64) -> Completed {
+        Completed {
+            checkpoint: CheckpointId(id),
+            kind: SnapshotKind::Checkpoint,
+        }
+    }
+
+    #[test]
+    fn the_newest_ended_checkpoints_are_remembered() {
+        let mut record = Record::new(1, vec![]);
+        for id in 1..=HISTORY as u64 + 2 {
+            record.remember(stats(id));
+        }
+        let ids: Vec<u64> = record.history().map(|stats| stats.id.0).collect();
+        assert_eq!(ids, (3..=HISTORY as u64 + 2).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn so_many_aborts_are_remembered_and_then_the_oldest_is_forgotten() {
+        let mut record = Record::new(1, vec![]);
+        for id in 1..=REMEMBERED_ABORTS as u64 {
+            record.abort(CheckpointId(id), stats(id));
+        }
+        assert!(record.was_aborted(CheckpointId(1)));
+        let next = REMEMBERED_ABORTS as u64 + 1;
+        record.abort(CheckpointId(next), stats(next));
+        assert!(!record.was_aborted(CheckpointId(1)) && record.was_aborted(CheckpointId(2)));
+        assert_eq!(record.counts.failed, next);
+    }
+
+    #[test]
+    fn each_broken_invariant_is_noticed() {
+        let sound = Record::new(3, vec![completed(1), completed(4)]);
+        assert_eq!(sound.check(), Ok(()));
+        for order in [[4, 1], [4, 4]] {
+            let record = Record::new(3, order.map(completed).to_vec());
+            let says = format!("checkpoint {} was completed after a newer one", order[1]);
+            assert_eq!(record.check(), Err(says));
+        }
+        let mut both = sound;
+        both.abort(CheckpointId(4), stats(4));
+        assert_eq!(
+            both.check(),
+            Err("checkpoint 4 is both completed and aborted".to_owned())
+        );
+    }
+}

@@ -121,3 +121,43 @@ impl Tolerance {
         exceeded.then(|| std::mem::take(&mut self.in_a_row))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(interval: Duration) -> Schedule {
+        Schedule::new(&CoordinatorConfig {
+            interval: Some(interval),
+            ..CoordinatorConfig::default()
+        })
+    }
+
+    #[test]
+    fn nothing_is_due_after_a_stop() {
+        let mut schedule = schedule(Duration::from_millis(100));
+        schedule.start(Millis(0), 7);
+        assert_eq!(schedule.due_at(), Some(Millis(7)));
+        schedule.stop();
+        assert_eq!(schedule.due_at(), None);
+    }
+
+    #[test]
+    fn an_interval_beyond_all_time_is_an_interval() {
+        let mut schedule = schedule(Duration::MAX);
+        schedule.start(Millis(3), 8);
+        assert_eq!(schedule.due_at(), Some(Millis(11)));
+    }
+
+    #[test]
+    fn only_a_newer_success_forgives() {
+        let mut tolerance = Tolerance::new(Some(1));
+        tolerance.succeeded(CheckpointId(5));
+        assert_eq!(tolerance.failed(), None);
+        tolerance.succeeded(CheckpointId(5));
+        assert_eq!(tolerance.failed(), Some(2));
+        assert_eq!(tolerance.failed(), None);
+        tolerance.succeeded(CheckpointId(6));
+        assert_eq!(tolerance.failed(), None);
+    }
+}

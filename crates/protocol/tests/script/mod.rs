@@ -188,6 +188,26 @@ fn show(coordinator: &CheckpointCoordinator, what: &[&str]) -> Parsed<Vec<String
             }
             .into(),
         ],
+        ["fenced"] => vec![
+            if coordinator.is_fenced() {
+                "fenced"
+            } else {
+                "not fenced"
+            }
+            .into(),
+        ],
+        ["restored"] => vec![
+            coordinator
+                .restored()
+                .map_or("from the beginning".into(), |id| format!("restored from {id}")),
+        ],
+        ["counts"] => {
+            let counts = coordinator.counts();
+            vec![format!(
+                "{} triggered, {} completed, {} failed",
+                counts.triggered, counts.completed, counts.failed
+            )]
+        }
         ["latest"] => vec![
             coordinator
                 .latest()
