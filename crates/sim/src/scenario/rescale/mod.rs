@@ -198,6 +198,16 @@ pub(crate) fn draw(seed: u64, pace: Pace) -> Scenario {
         checkpoints: CoordinatorConfig {
             interval: Some(interval),
             num_retained: draw.between(1, 3) as usize,
+            // Some are given up in the middle.
+            timeout: match draw.one_in(6) {
+                true => interval * draw.between(1, 3) as u32,
+                false => Duration::from_secs(600),
+            },
+            max_concurrent: if unaligned.is_none() && draw.one_in(3) {
+                2
+            } else {
+                1
+            },
             ..CoordinatorConfig::default()
         },
         writer: WriterConfig {

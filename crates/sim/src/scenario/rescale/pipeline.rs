@@ -67,6 +67,8 @@ enum Step {
     Broadcast,
     /// Up to so many rows out of one.
     Fan(u32),
+    /// Two ways, one by key and one in turns, that meet again: every row twice.
+    Diamond,
     /// Rows wait for the end of their window.
     Windows,
 }
@@ -117,8 +119,10 @@ impl Pipeline {
         };
         let mut steps: Vec<(Step, bool)> = Vec::new();
         for _ in 0..draw.between(1, 4) {
-            let fans = steps.iter().any(|(step, _)| matches!(step, Step::Fan(_)));
-            let step = match draw.below(14) {
+            let many = steps
+                .iter()
+                .any(|(step, _)| matches!(step, Step::Fan(_) | Step::Diamond));
+            let step = match draw.below(16) {
                 0..=3 => Step::Keyed { coarse: draw.coin() },
                 4 | 5 => Step::Rebalance,
                 6 => Step::Rescale,
@@ -127,7 +131,8 @@ impl Pipeline {
                 9 if draw.coin() => Step::Global,
                 9 => Step::Custom,
                 10 => Step::Broadcast,
-                11 | 12 if !fans => Step::Fan([2, 3, 20][draw.index(3)]),
+                11 | 12 if !many => Step::Fan([2, 3, 20][draw.index(3)]),
+                13 if !many => Step::Diamond,
                 _ => Step::Windows,
             };
             steps.push((step, draw.one_in(3)));
@@ -149,6 +154,7 @@ impl Pipeline {
     pub(super) fn weight(&self) -> u64 {
         let of = |(step, _): &(Step, bool)| match step {
             Step::Fan(most) => u64::from(*most / 3).max(1),
+            Step::Diamond => 2,
             _ => 1,
         };
         self.steps.iter().map(of).product()
@@ -211,9 +217,14 @@ impl Pipeline {
             }
         }
         for (step, _) in &self.steps {
-            if let Step::Fan(most) = step {
-                expected = expected.into_iter().flat_map(|row| fan(row, *most)).collect();
-            }
+            expected = match step {
+                Step::Fan(most) => expected.into_iter().flat_map(|row| fan(row, *most)).collect(),
+                Step::Diamond => {
+                    let both = |row: Item| [copy(row.clone(), 2, 0), copy(row, 2, 1)];
+                    expected.into_iter().flat_map(both).collect()
+                }
+                _ => expected,
+            };
         }
         expected
     }
@@ -231,12 +242,17 @@ fn item(row: &Input, at: usize, rows: u64, splits: u32) -> Item {
     }
 }
 
+/// One of several copies of a row.
+fn copy(row: Item, of: u32, number: u32) -> Item {
+    Item {
+        copy: row.copy * of + number,
+        ..row
+    }
+}
+
 fn fan(row: Item, most: u32) -> impl Iterator<Item = Item> {
     let copies = 1 + (row.id % u64::from(most)) as u32;
-    (0..copies).map(move |copy| Item {
-        copy: row.copy * most + copy,
-        ..row.clone()
-    })
+    (0..copies).map(move |number| copy(row.clone(), most, number))
 }
 
 impl Part for Pipeline {
@@ -282,6 +298,15 @@ impl Part for Pipeline {
                 Step::Fan(most) => {
                     let many = stream.flat_map(move |row| fan(row, most));
                     one_task(many.set_parallelism(parallelism), *alone)
+                }
+                Step::Diamond => {
+                    let watch = self.watch(in_order);
+                    let by_key = stream.clone().key_by(|row: &Item| row.key).process(watch);
+                    let by_key = by_key.uid(&name).set_parallelism(parallelism);
+                    let in_turns = passed(stream.rebalance(), parallelism, *alone);
+                    let first = by_key.map(|row| copy(row, 2, 0)).set_parallelism(parallelism);
+                    let second = in_turns.map(|row| copy(row, 2, 1)).set_parallelism(parallelism);
+                    passed(first.union(second), parallelism, false)
                 }
                 Step::Windows => {
                     let window = builder.job.window;
