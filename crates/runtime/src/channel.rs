@@ -57,9 +57,10 @@ impl Shared {
     }
 
     fn room(&self) -> usize {
+        // In one order with `starved` for both ends: either the producer sees what was taken, or the consumer the flag.
         let (rows, bytes) = (
-            self.rows.load(Ordering::Acquire),
-            self.bytes.load(Ordering::Acquire),
+            self.rows.load(Ordering::SeqCst),
+            self.bytes.load(Ordering::SeqCst),
         );
         let reserve = self
             .batch_bytes
@@ -194,8 +195,8 @@ impl Receiver {
     pub fn pop(&self) -> Option<Element> {
         let element = self.0.queue().pop_front()?;
         if let Element::Batch(batch) = &element {
-            self.0.rows.fetch_sub(batch.len(), Ordering::AcqRel);
-            self.0.bytes.fetch_sub(batch.bytes(), Ordering::AcqRel);
+            self.0.rows.fetch_sub(batch.len(), Ordering::SeqCst);
+            self.0.bytes.fetch_sub(batch.bytes(), Ordering::SeqCst);
             if self.0.starved.load(Ordering::SeqCst) && self.0.has_enough_room() {
                 self.0.starved.store(false, Ordering::SeqCst);
                 self.0.producer.wake();
