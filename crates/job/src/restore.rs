@@ -83,7 +83,7 @@ pub(crate) fn restore(
                 continue;
             };
             let mut shares = deal(entry, vertex.parallelism);
-            deal_in_flight(graph, node, entry, &mut shares)?;
+            deal_in_flight(graph, node, &manifest.operators, entry, &mut shares)?;
             if node.role == NodeRole::Source {
                 restored
                     .sources

@@ -248,7 +248,9 @@ impl Gate {
     /// What a change of a channel's watermark or activity means for the task.
     fn changed(&mut self) -> Delivery {
         let open = || self.channels.iter().filter(|channel| channel.is_open());
-        let idle = open().next().is_some() && open().all(|channel| channel.idle);
+        // Behind what was in flight there may be those who are not.
+        let may_idle = self.waiting.is_empty() && open().next().is_some();
+        let idle = may_idle && open().all(|channel| channel.idle);
         let risen = match idle {
             true => open().map(|channel| channel.watermark).max(),
             false => self.lowest(),

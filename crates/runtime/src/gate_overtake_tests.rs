@@ -182,19 +182,21 @@ fn an_abort_gives_up_what_is_captured() {
     assert_eq!(deliveries(&mut gate), ["[0]"]);
 }
 
+/// What was in flight in a channel.
+fn restored(at: u32, watermark: i64, elements: Vec<Element>) -> RestoredInput {
+    let (sender, wired) = wired(at, true, &Announcements::default());
+    elements.into_iter().for_each(|element| sender.send(element));
+    sender.send(Element::End);
+    RestoredInput {
+        wired,
+        watermark: Timestamp(watermark),
+        idle: false,
+    }
+}
+
 #[test]
 fn what_was_in_flight_comes_before_everything_with_its_own_watermarks() {
     let (mut gate, senders) = gate(&[false, false]);
-    let restored = |at, watermark, elements: Vec<Element>| {
-        let (sender, wired) = wired(at, true, &Announcements::default());
-        elements.into_iter().for_each(|element| sender.send(element));
-        sender.send(Element::End);
-        RestoredInput {
-            wired,
-            watermark: Timestamp(watermark),
-            idle: false,
-        }
-    };
     senders[0].send(rows(100..101));
     senders[0].send(Element::Watermark(Timestamp(90)));
     senders[0].send(barrier(2));
@@ -241,5 +243,28 @@ fn what_was_in_flight_comes_before_everything_with_its_own_watermarks() {
         deliveries(&mut again),
         expected,
         "a channel at its end holds the watermark back at 8"
+    );
+}
+
+#[test]
+fn what_was_in_flight_is_never_idle_since_nobody_knows_who_comes_behind_it() {
+    let (mut gate, senders) = gate(&[false]);
+    let idle = Element::Status(Activity::Idle);
+    let elements = vec![rows(0..1), Element::Watermark(Timestamp(9)), idle.clone()];
+    gate.resume(vec![
+        RestoredInput {
+            idle: true,
+            ..restored(0, 50, vec![rows(1..2)])
+        },
+        restored(1, 7, elements),
+    ]);
+    let expected = ["watermark 7", "[1]", "[0]", "watermark 9"];
+    assert_eq!(deliveries(&mut gate), expected, "neither idle, nor risen to 50");
+    senders[0].send(rows(2..3));
+    senders[0].send(idle);
+    assert_eq!(
+        deliveries(&mut gate),
+        ["[2]", "Idle"],
+        "of the real ones it is told"
     );
 }

@@ -9,7 +9,7 @@ use rivermark_runtime::in_flight::{RestoredChannel, RestoredInput};
 use rivermark_runtime::{Lists, OperatorEvent, TaskCommand};
 use rivermark_state::image::{ImageRow, ImageRows, RowEncoder, StateKind};
 use rivermark_state::{RestoredState, row_codec};
-use rivermark_types::{Attempt, ChannelIndex, SubtaskId, Uid};
+use rivermark_types::{Attempt, ChannelIndex, SubtaskId, Timestamp, Uid};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -147,7 +147,9 @@ impl Plant {
     pub(crate) fn resume(&self, in_flight: &mut Vec<RestoredInput>, channels: &mut Vec<InputChannel>) {
         match self.bug {
             Planted::ResumedLate => channels.extend(in_flight.drain(..).map(|input| input.wired)),
-            Planted::WatermarkLost => in_flight.iter_mut().for_each(|input| input.idle = true),
+            Planted::WatermarkLost => in_flight
+                .iter_mut()
+                .for_each(|input| input.watermark = Timestamp::MAX),
             _ => {}
         }
     }
