@@ -41,6 +41,9 @@ const WALK_RETRY: Duration = Duration::from_millis(5);
 
 /// A walk takes a twenty-fifth of a task's time: what it copies has to be encoded and stored too, by the same processors.
 const WORK_PER_WALK: u64 = 24;
+/// A task that only waits for room downstream has time: it walks as if it had worked for so many steps. Whoever works in its slot
+/// keeps most of the slot.
+const STEPS_WITHOUT_ROOM: u64 = 6;
 /// And no more slices in a step than this, however little they seem to cost.
 const MOST_SLICES: usize = 64;
 
@@ -210,7 +213,11 @@ impl Task {
             }
         };
         let worked = self.env.cost_ns().saturating_sub(started);
-        let walked = self.walk_beside(if progressed { worked } else { self.pace.step_ns })?;
+        let walked = self.walk_beside(match (progressed, self.no_room) {
+            (true, _) => worked,
+            (false, true) => self.pace.step_ns * STEPS_WITHOUT_ROOM,
+            (false, false) => self.pace.step_ns,
+        })?;
         let next_sweep = self.chain.sweep(self.pace.walk_rows);
         let now = self.env.now();
         self.stopwatch
