@@ -7,7 +7,7 @@ use crate::master::{Internal, Master};
 use crate::stats::{CheckpointSummary, REMEMBERED};
 use rivermark_protocol::coordinator::{CkAction, CkEvent, DecisionOutcome};
 use rivermark_runtime::{OperatorEvent, TaskCommand};
-use rivermark_state::{Manifest, PartReport, SourceEntry};
+use rivermark_state::{CheckpointRef, Manifest, PartReport, SourceEntry};
 use rivermark_types::{Barrier, CheckpointId, ErrorKind, Failure, Result, SnapshotKind};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -258,7 +258,12 @@ impl Master {
     /// The decision is written: from here on the checkpoint is real.
     fn adopt(&mut self, proposal: Proposal, version: u64) {
         self.owned.version = version;
-        self.owned.head = proposal.head;
+        let before = std::mem::replace(&mut self.owned.head, proposal.head);
+        // Of those that an older process decided nobody here has the manifest: they can only be deleted by their entry.
+        let gone = |listed: &CheckpointRef| self.owned.head.find(listed.id).is_none();
+        self.owned
+            .unlisted
+            .extend(before.checkpoints.into_iter().filter(gone));
         let manifest = proposal.manifest;
         self.lifecycle.checkpoint_decided();
         self.snapshots.complete(manifest.checkpoint);
@@ -318,9 +323,14 @@ impl Master {
                 keys.extend(rivermark_storage::BlobKey::new(key).ok());
                 self.cleaner.delete(keys);
             }
-            // Decided by an older process: the sweep at the end finds its objects.
-            None => tracing::debug!(%checkpoint, "subsumed; swept at the end"),
+            None => {
+                let unlisted = self.owned.unlisted.iter().find(|listed| listed.id == checkpoint);
+                if let Some(listed) = unlisted {
+                    self.cleaner.delete_checkpoint(listed.clone());
+                }
+            }
         }
+        self.owned.unlisted.retain(|listed| listed.id != checkpoint);
     }
 
     fn final_failed(&mut self, attempt: Option<&mut RunningAttempt>, why: &str) {

@@ -5,7 +5,7 @@ use crate::retry::retrying;
 use crate::storage::JobStorage;
 use bytes::Bytes;
 use rivermark_env::Env;
-use rivermark_state::{JobHead, Manifest};
+use rivermark_state::{CheckpointRef, JobHead, Manifest};
 use rivermark_storage::{BlobKey, CasOutcome, Head};
 use rivermark_types::{CheckpointId, ErrorKind, Failure, Generation, JobName, Result, SnapshotKind};
 use std::fmt;
@@ -51,6 +51,8 @@ pub struct StartOptions {
 pub(crate) struct OwnedHead {
     pub(crate) version: u64,
     pub(crate) head: JobHead,
+    /// Checkpoints that it lists no more, until they are deleted.
+    pub(crate) unlisted: Vec<CheckpointRef>,
 }
 
 /// What a start found: everything is read and nothing written yet, so that a start that cannot go on fences nobody.
@@ -127,6 +129,7 @@ pub(crate) async fn claim(env: &Env, storage: &JobStorage, found: Found) -> Resu
     Ok(OwnedHead {
         version,
         head: found.next,
+        unlisted: vec![],
     })
 }
 

@@ -4,7 +4,7 @@
 use crate::retry::retrying;
 use crate::storage::JobStorage;
 use rivermark_env::{Env, TaskHandle};
-use rivermark_state::{JobHead, Manifest};
+use rivermark_state::{CheckpointRef, JobHead, Manifest};
 use rivermark_storage::BlobKey;
 use rivermark_types::{CheckpointId, Generation};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,16 +13,27 @@ use tokio::sync::mpsc;
 pub(crate) struct Cleaner {
     env: Env,
     storage: JobStorage,
-    keys: Option<mpsc::UnboundedSender<Vec<BlobKey>>>,
+    due: Option<mpsc::UnboundedSender<Due>>,
     worker: Option<TaskHandle>,
+}
+
+/// What is to be deleted.
+enum Due {
+    Keys(Vec<BlobKey>),
+    /// A whole checkpoint, whose manifest has to be read to know what that is.
+    Checkpoint(CheckpointRef),
 }
 
 impl Cleaner {
     pub(crate) fn start(env: &Env, storage: &JobStorage) -> Cleaner {
-        let (keys, mut due) = mpsc::unbounded_channel::<Vec<BlobKey>>();
+        let (sender, mut due) = mpsc::unbounded_channel();
         let (worker_env, worker_storage) = (env.clone(), storage.clone());
         let worker = env.spawn_io("clean", async move {
-            while let Some(keys) = due.recv().await {
+            while let Some(due) = due.recv().await {
+                let keys = match due {
+                    Due::Keys(keys) => keys,
+                    Due::Checkpoint(checkpoint) => keys_of(&worker_env, &worker_storage, &checkpoint).await,
+                };
                 for key in keys {
                     delete(&worker_env, &worker_storage, &key).await;
                 }
@@ -31,21 +42,28 @@ impl Cleaner {
         Cleaner {
             env: env.clone(),
             storage: storage.clone(),
-            keys: Some(keys),
+            due: Some(sender),
             worker: Some(worker),
         }
     }
 
     /// Deletes objects some time soon.
     pub(crate) fn delete(&self, keys: Vec<BlobKey>) {
-        if let (Some(sender), false) = (&self.keys, keys.is_empty()) {
-            let _ = sender.send(keys);
+        if let (Some(sender), false) = (&self.due, keys.is_empty()) {
+            let _ = sender.send(Due::Keys(keys));
+        }
+    }
+
+    /// Deletes all objects of a checkpoint some time soon.
+    pub(crate) fn delete_checkpoint(&self, checkpoint: CheckpointRef) {
+        if let Some(sender) = &self.due {
+            let _ = sender.send(Due::Checkpoint(checkpoint));
         }
     }
 
     /// Waits until everything asked for is deleted, or given up.
     pub(crate) async fn finish(&mut self) {
-        self.keys = None;
+        self.due = None;
         if let Some(worker) = self.worker.take() {
             worker.join().await;
         }
@@ -87,6 +105,21 @@ impl Cleaner {
             if !wanted.contains(&object.key) && !is_newer(&object.key, head.generation) {
                 delete(&self.env, &self.storage, &object.key).await;
             }
+        }
+    }
+}
+
+/// The keys of a checkpoint, its manifest's last: without that nobody would know the others.
+async fn keys_of(env: &Env, storage: &JobStorage, checkpoint: &CheckpointRef) -> Vec<BlobKey> {
+    match crate::claim::read_manifest(env, storage, &checkpoint.manifest, checkpoint.digest).await {
+        Ok(manifest) => {
+            let mut keys = manifest.referenced_keys();
+            keys.push(checkpoint.manifest.clone());
+            keys
+        }
+        Err(failure) => {
+            tracing::warn!(%failure, "a checkpoint cannot be deleted now; the sweep at the end finds its objects");
+            vec![]
         }
     }
 }

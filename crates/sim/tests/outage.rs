@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-use rivermark_sim::scenario::{Counts, Options, part_of_name, run_seed};
+use rivermark_sim::scenario::{Counts, Options, Planted, part_of_name, run_seed};
 
 /// `cargo xtask sim --part store-away --seeds 1000` runs more.
 const SEEDS: std::ops::Range<u64> = 0..24;
 
-fn run(part: &str, seeds: std::ops::Range<u64>) -> Counts {
+/// A run goes on from one that was stopped, and is looked at when it has subsumed the other's checkpoints.
+const STOPPED_AND_RESUMED: u64 = 1041;
+
+fn run(part: &str, seeds: impl Iterator<Item = u64>) -> Counts {
     let options = Options {
         part: part_of_name(part),
         ..Options::default()
@@ -28,8 +31,19 @@ fn run(part: &str, seeds: std::ops::Range<u64>) -> Counts {
 }
 
 #[test]
+fn a_store_that_takes_doubt_for_a_refusal_is_found_out() {
+    let options = Options {
+        part: part_of_name("late-decisions"),
+        planted: Some(Planted::UnknownRefused),
+        ..Options::default()
+    };
+    let found = (0..50).find(|seed| run_seed(*seed, &options).failure.is_some());
+    assert!(found.is_some(), "nothing came of it");
+}
+
+#[test]
 fn a_store_that_is_away_for_ten_minutes_makes_checkpoints_late_and_nothing_else() {
-    let total = run("store-away", SEEDS);
+    let total = run("store-away", SEEDS.chain([STOPPED_AND_RESUMED]));
     assert!(total.mean(total.all_faults()) >= 20.0, "{total:?}");
     assert!(total.mean(total.checkpoints) >= 5.0, "{total:?}");
 }

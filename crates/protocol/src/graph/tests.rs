@@ -281,3 +281,23 @@ fn a_graph_is_plain_data() {
     let json = serde_json::to_string(&graph).unwrap();
     assert_eq!(serde_json::from_str::<Graph>(&json).unwrap(), graph);
 }
+
+#[test]
+fn barriers_overtake_where_records_in_flight_can_be_dealt_out_again() {
+    use Partitioning::*;
+    let mut graph = Graph::default();
+    let keeps = |graph: &Graph| {
+        let all = [Forward, Rescale, Broadcast, Key, Rebalance, Global, Custom];
+        all.map(|partitioning| graph.keeps_order(partitioning))
+    };
+    assert_eq!(keeps(&graph), [true; 7], "aligned");
+    let mut unaligned = Unaligned {
+        after: Duration::ZERO,
+        forced: false,
+    };
+    graph.unaligned = Some(unaligned);
+    assert_eq!(keeps(&graph), [true, true, true, false, false, false, true]);
+    unaligned.forced = true;
+    graph.unaligned = Some(unaligned);
+    assert_eq!(keeps(&graph), [true, true, true, false, false, false, false]);
+}

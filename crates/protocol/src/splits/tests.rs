@@ -290,3 +290,22 @@ proptest! {
         prop_assert_eq!(restored.unassigned().cloned().collect::<Vec<_>>(), discovery);
     }
 }
+
+#[test]
+fn what_the_enumerator_said_comes_back_from_a_checkpoint() {
+    let restored = |tracker: &Tracker| Tracker::restore(tracker.snapshot(), []).unwrap();
+    let mut tracker = with(&[]);
+    tracker.set_undiscovered_bound(Some(Timestamp(7)));
+    let back = restored(&tracker);
+    assert!(!back.is_exhausted());
+    assert_eq!(back.watermark_hold(), Timestamp(7));
+    tracker.exhausted();
+    let back = restored(&tracker);
+    assert!(back.is_exhausted() && back.all_finished());
+    assert_eq!(back.watermark_hold(), Timestamp::MAX);
+}
+
+#[test]
+fn a_split_is_named_by_its_id() {
+    assert_eq!(SplitId::from("a.csv:0").to_string(), "a.csv:0");
+}

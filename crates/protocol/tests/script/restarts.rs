@@ -54,6 +54,7 @@ pub fn answer(policy: &mut FailurePolicy, now: u64, words: &[&str]) -> Parsed<Ve
                 .map(|(node, rows)| format!("operator {node} runs carefully, gives up {rows:?}"))
                 .collect())
         }
+        ["restarts"] => Ok(vec![format!("{} so far", policy.restarts())]),
         ["decided"] => {
             policy.checkpoint_decided();
             Ok(vec![])

@@ -164,7 +164,7 @@ impl Run {
             outside: Outside::default(),
             seams: Arc::new(SimSeams::new(book.clone(), world.draw("codecs"), plant)),
             hurts: Some(hurts),
-            store: Some(store),
+            store: Some(store.with_plant(options.planted)),
         };
         let shapes = world.draw("shapes");
         let inspector = Inspector::new(&plan.scenario, &machine, &mut world.draw("inspector"));

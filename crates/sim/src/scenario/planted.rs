@@ -38,11 +38,13 @@ pub enum Planted {
     WrongKeyGroup,
     /// A channel whose records were in flight does not hold the watermark back.
     WatermarkLost,
+    /// The store says that a decision was not made when it does not know.
+    UnknownRefused,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 10] = [
+    pub const ALL: [Planted; 11] = [
         Planted::NotifyBeforeDecision,
         Planted::ForgottenChannel,
         Planted::StaleCommittable,
@@ -53,6 +55,7 @@ impl Planted {
         Planted::ResumedLate,
         Planted::WrongKeyGroup,
         Planted::WatermarkLost,
+        Planted::UnknownRefused,
     ];
 
     /// The name on the command line.
@@ -68,6 +71,7 @@ impl Planted {
             Planted::ResumedLate => "resumed-late",
             Planted::WrongKeyGroup => "wrong-key-group",
             Planted::WatermarkLost => "watermark-lost",
+            Planted::UnknownRefused => "unknown-refused",
         }
     }
 

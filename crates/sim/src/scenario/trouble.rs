@@ -2,11 +2,13 @@
 
 use super::book::Book;
 use super::outage::{Outage, WorldClock};
+use super::planted::Planted;
 use crate::{Draw, Fault as FileFault, Machine};
-use rivermark_env::Env;
+use bytes::Bytes;
+use rivermark_env::{BoxFuture, Env};
 use rivermark_job::JobStorage;
 use rivermark_storage::faulty::{Fault, Faults, Faulty, Operation};
-use rivermark_storage::{Blob, Cas};
+use rivermark_storage::{Blob, Cas, CasOutcome, Head, StorageError};
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
@@ -199,7 +201,27 @@ pub(crate) struct StoreTrouble {
     inside: Arc<Mutex<(Odds, Draw)>>,
     /// What is wrong with it instead.
     outage: Option<Outage>,
+    /// It says that decisions were not made when it does not know: a planted bug.
+    refuses_unknown: bool,
     book: Arc<Book>,
+}
+
+/// A store whose decisions are never in doubt, so it says.
+struct Overconfident(Arc<dyn Cas>);
+
+impl Cas for Overconfident {
+    fn head(&self) -> BoxFuture<'_, Result<Option<Head>, StorageError>> {
+        self.0.head()
+    }
+
+    fn compare_and_set(&self, expected: Option<u64>, bytes: Bytes) -> BoxFuture<'_, CasOutcome> {
+        Box::pin(async move {
+            match self.0.compare_and_set(expected, bytes).await {
+                CasOutcome::Unknown(error) => CasOutcome::NotWritten(error),
+                known => known,
+            }
+        })
+    }
 }
 
 impl StoreTrouble {
@@ -209,6 +231,7 @@ impl StoreTrouble {
         StoreTrouble {
             inside: Arc::new(Mutex::new((odds, draw))),
             outage: None,
+            refuses_unknown: false,
             book: book.clone(),
         }
     }
@@ -218,6 +241,7 @@ impl StoreTrouble {
         StoreTrouble {
             inside: Arc::new(Mutex::new((Odds { one_in: 1, left: 0 }, draw))),
             outage: Some(outage),
+            refuses_unknown: false,
             book: book.clone(),
         }
     }
@@ -228,7 +252,16 @@ impl StoreTrouble {
         StoreTrouble {
             inside: Arc::new(Mutex::new((odds, Draw::stream(0, "no trouble")))),
             outage: None,
+            refuses_unknown: false,
             book: book.clone(),
+        }
+    }
+
+    /// The same with a bug of the store, if that one is planted.
+    pub(crate) fn with_plant(self, planted: Option<Planted>) -> StoreTrouble {
+        StoreTrouble {
+            refuses_unknown: planted == Some(Planted::UnknownRefused),
+            ..self
         }
     }
 
@@ -280,10 +313,14 @@ impl StoreTrouble {
                 storage.with_call_timeout(outage.call_timeout)
             }
         };
-        storage.wrapped(
+        let storage = storage.wrapped(
             |blob: Arc<dyn Blob>| Arc::new(Faulty::new(blob, of_blob)),
             |cas: Arc<dyn Cas>| Arc::new(Faulty::new(cas, faults)),
-        )
+        );
+        match self.refuses_unknown {
+            true => storage.wrapped(|blob| blob, |cas| Arc::new(Overconfident(cas))),
+            false => storage,
+        }
     }
 }
 
