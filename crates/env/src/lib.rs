@@ -76,12 +76,6 @@ impl Env {
         self.platform.cost_ns()
     }
 
-    /// Asks the allocator to give memory back that nobody uses any more: after much has been freed by threads that have ended.
-    /// It may take milliseconds, beside the caller.
-    pub fn give_back_memory(&self) {
-        self.platform.give_back_memory();
-    }
-
     /// 64 random bits (from the seed under simulation).
     pub fn random_u64(&self) -> u64 {
         self.platform.random_u64()

@@ -25,8 +25,6 @@ pub trait Platform: Send + Sync {
     fn cost_ns(&self) -> u64;
     /// See [`crate::Env::random_u64`].
     fn random_u64(&self) -> u64;
-    /// See [`crate::Env::give_back_memory`].
-    fn give_back_memory(&self) {}
     /// See [`crate::Env::spawn_io`]. A panic inside ends that task alone and is told by its handle.
     fn spawn_io(&self, name: &str, future: BoxFuture<'static, ()>) -> TaskHandle;
     /// See [`crate::Env::spawn_slot`]. A panic inside ends that thread alone and is told by its handle.

@@ -271,7 +271,6 @@ impl Master {
             }
         };
         attempt.deployed.cancel().await;
-        self.env.give_back_memory();
         over
     }
 

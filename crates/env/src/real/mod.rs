@@ -1,11 +1,12 @@
 //! The real world: threads, a small tokio runtime, `std::fs`, the machine's clocks, signals.
 //!
-//! Layout: [`RealEnv`] (start-up and the [`Platform`] it is), `files` (the file seam on `std::fs`), `net` (the network
+//! Layout: [`RealEnv`] (start-up and the [`Platform`] it is), `allocator` (its settings), `files` (the file seam on `std::fs`), `net` (the network
 //! seam), `signals` (asking the
 //! process to end). I/O tasks share two worker threads; a slot is a thread of its own that parks while its future waits.
 //! The runtime lives as long as any `Env` of it; when the last one goes, what still runs is dropped and nothing is waited
 //! for. Non-goals: no scheduling of slots, no I/O driver of our own.
 
+mod allocator;
 mod files;
 mod net;
 mod signals;
@@ -39,8 +40,9 @@ pub struct RealEnv {
 }
 
 impl RealEnv {
-    /// Starts the I/O threads.
+    /// Starts the I/O threads, and settles how the process's allocator keeps what is freed.
     pub fn start() -> io::Result<RealEnv> {
+        allocator::settle();
         let runtime = Builder::new_multi_thread()
             .worker_threads(IO_WORKERS)
             .max_blocking_threads(BLOCKING_THREADS)
@@ -122,16 +124,6 @@ impl Platform for World {
     fn random_u64(&self) -> u64 {
         // Std keys every `RandomState` differently, from the operating system's randomness.
         RandomState::new().hash_one(0u64)
-    }
-
-    fn give_back_memory(&self) {
-        // Each thread allocates from an arena, and what is freed stays in it, in holes, for the next thread that gets the
-        // arena: a process in which slots come and go grows. Only glibc has to be asked; others give back by themselves.
-        #[cfg(all(target_os = "linux", target_env = "gnu"))]
-        self.runtime.handle().spawn_blocking(|| {
-            // SAFETY: takes the allocator's own locks and touches only memory that nobody holds; may be called at any time.
-            unsafe { libc::malloc_trim(0) }
-        });
     }
 
     fn spawn_io(&self, _name: &str, future: BoxFuture<'static, ()>) -> TaskHandle {
