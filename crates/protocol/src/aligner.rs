@@ -226,6 +226,16 @@ impl Aligner {
             .map(|(index, _)| ChannelIndex(index))
     }
 
+    /// The live channels whose barrier of the checkpoint under way is still to come.
+    pub fn missing(&self) -> impl Iterator<Item = ChannelIndex> + '_ {
+        let current = self.current.as_ref().map(|current| current.barrier.checkpoint);
+        let is_missing = move |channel: &Channel| !channel.ended && channel.delivered != current;
+        let channels = (0..).zip(&self.channels);
+        channels
+            .filter(move |(_, channel)| current.is_some() && is_missing(channel))
+            .map(|(index, _)| ChannelIndex(index))
+    }
+
     /// The checkpoint that is being aligned or captured, and since when.
     pub fn aligning(&self) -> Option<(CheckpointId, Millis)> {
         self.current

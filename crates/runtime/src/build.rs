@@ -17,7 +17,7 @@ use crate::waker::SlotWaker;
 use rivermark_data::{EdgeType, Router};
 use rivermark_env::{Env, catch_panic};
 use rivermark_state::{BackendConfig, KeyedBackend, RestoredState, SnapshotHandle, SnapshotReader};
-use rivermark_types::{Failure, Result, Timestamp};
+use rivermark_types::{Failure, Result, SubtaskId, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
@@ -30,6 +30,8 @@ pub struct OutputPlan {
     pub router: Router,
     /// The channels, in the order of the consumers.
     pub senders: Vec<Sender>,
+    /// The consumers, in the same order.
+    pub consumers: Vec<SubtaskId>,
     /// A codec forced on it, in tests.
     pub forced: Option<Arc<dyn ForcedCodec>>,
 }
@@ -115,10 +117,9 @@ impl TaskPlan {
             let node = plan.build(env, waker, self.seed, restored, &self.events)?;
             nodes.push(node.counted(counters));
         }
-        let outboxes = self
-            .outputs
-            .into_iter()
-            .map(|out| Outbox::new(out.edge.scatter(out.router), out.senders, out.forced));
+        let outboxes = self.outputs.into_iter().map(|out| {
+            Outbox::new(out.edge.scatter(out.router), out.senders, out.forced).leading_to(out.consumers)
+        });
         let counters = self.counters;
         let mut chain = Chain::new(
             env.clone(),

@@ -16,7 +16,8 @@ pub use marks::NodeSnapshot;
 use crate::careful::{Care, Careful};
 use crate::cursor::{HeldRows, RowCursor};
 use crate::messages::OperatorEvent;
-use crate::metrics::{MetricGroup, OperatorCounters, SubtaskCounters};
+use crate::metrics::trace::{Call, Calls};
+use crate::metrics::{MetricGroup, OperatorCounters, SubtaskCounters, Traces};
 use crate::operator::{Cx, Flow, Operator, Output, SubtaskInfo};
 use crate::outbox::Outbox;
 use crate::side::SideOutputs;
@@ -25,7 +26,7 @@ use crate::waker::SlotWaker;
 use rivermark_data::{Activity, Batch};
 use rivermark_env::Env;
 use rivermark_state::KeyedBackend;
-use rivermark_types::{Barrier, Failure, InputId, NodeId, Result, Timestamp};
+use rivermark_types::{Barrier, Failure, InputId, NodeId, Result, SubtaskId, Timestamp};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -216,6 +217,8 @@ pub struct Chain {
     wake_at: Option<Timestamp>,
     /// The operator that was called last without input: the others' turn is next.
     woken: usize,
+    /// What the operators were called for in this step.
+    calls: Calls,
 }
 
 impl Chain {
@@ -241,7 +244,30 @@ impl Chain {
             at: 0,
             in_hand: None,
             stage: Cell::new(0),
+            calls: Calls::default(),
         }
+    }
+
+    /// What the operators were called for, and where that is told.
+    pub(crate) fn calls(&mut self) -> (&mut Calls, &Traces) {
+        (&mut self.calls, &self.counters.traces)
+    }
+
+    /// The operator at work or last at work, by its place.
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// A subtask downstream whose channel takes no more.
+    pub(crate) fn full_channel(&self) -> Option<SubtaskId> {
+        self.outboxes.iter().find_map(Outbox::full)
+    }
+
+    fn called(&mut self, operator: usize, started: u64, rows: usize) -> u64 {
+        self.counters.traces.call_ends();
+        let ns = self.env.cost_ns().saturating_sub(started);
+        self.calls.add(Call { operator, ns, rows });
+        ns
     }
 
     /// The operators.
@@ -345,6 +371,7 @@ impl Chain {
         };
         set_time(&node.backend, &self.env);
         let started = self.env.cost_ns();
+        self.counters.traces.call_begins(at);
         let mut taken = 0;
         let flow = match work {
             Work::Rows(input, held) => {
@@ -374,7 +401,8 @@ impl Chain {
         node.sides.flush(&mut self.emitted);
         let dead = node.careful.as_mut().and_then(|careful| careful.take_dead());
         self.emitted.extend(dead.map(Output::DeadLetters));
-        node.learn_cost(taken, self.env.cost_ns().saturating_sub(started));
+        let ns = self.called(at, started, taken);
+        self.nodes[at].learn_cost(taken, ns);
         Ok(flow)
     }
 

@@ -391,6 +391,8 @@ impl Deployment {
         let edge = self.edge(exchange.edge as usize)?;
         let senders = wiring.senders.remove(&(exchange.id, from)).unwrap_or_default();
         let max_parallelism = self.vertex(exchange.to)?.max_parallelism;
+        let consumers = self.vertex(exchange.to)?.subtasks();
+        let consumers = consumers.filter(|to| self.plan.has_channel(exchange, from, to.index));
         let route = match exchange.partitioning {
             Partitioning::Forward => Route::Forward,
             Partitioning::Key => Route::Key {
@@ -411,6 +413,7 @@ impl Deployment {
             edge: edge.clone(),
             router,
             senders,
+            consumers: consumers.collect(),
             forced: self.seams.codec(edge),
         })
     }
@@ -483,6 +486,10 @@ impl Deployment {
                 inputs.push(InputChannel {
                     input: exchange.to_input,
                     from: format!("{from}/{index}"),
+                    producer: Some(SubtaskId {
+                        vertex: exchange.from,
+                        index,
+                    }),
                     receiver,
                     origin: ChannelOrigin {
                         index,

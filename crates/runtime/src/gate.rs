@@ -6,6 +6,7 @@
 
 use crate::channel::{Announcements, Receiver};
 use crate::in_flight::{CapturedChannel, ChannelOrigin, InFlight, RestoredInput};
+use crate::metrics::{SubtaskTrace, Traces};
 use crate::seams::Seams;
 use rivermark_data::{Activity, Batch, Element};
 use rivermark_protocol::aligner::{AlignAction, AlignEvent, AlignMode, Aligner, AlignmentStats};
@@ -19,6 +20,8 @@ pub struct InputChannel {
     pub input: InputId,
     /// The subtask at its other end, for errors, e.g. `map/3`.
     pub from: String,
+    /// The same, for programs; none for what was in flight at the checkpoint.
+    pub producer: Option<SubtaskId>,
     /// Its elements.
     pub receiver: Receiver,
     /// What its records in flight are found by.
@@ -72,6 +75,13 @@ pub enum Delivery {
     Nothing,
 }
 
+/// A barrier that came in by a channel that keeps its order.
+struct InOrder {
+    checkpoint: CheckpointId,
+    from: SubtaskId,
+    at: Millis,
+}
+
 /// All input channels of a task.
 pub struct Gate {
     channels: Vec<Channel>,
@@ -97,6 +107,12 @@ pub struct Gate {
     /// The same when all of it is known.
     captured: Option<InFlight>,
     given_up: Option<CheckpointId>,
+    /// Barriers came in or were heard of since the last look.
+    arrived: bool,
+    /// The newest barrier in a channel that keeps its order.
+    in_order: Option<InOrder>,
+    /// Whose barrier was the last of what was captured.
+    captured_from: Option<SubtaskId>,
     actions: Vec<AlignAction>,
     last: Option<usize>,
     subtask: SubtaskId,
@@ -129,6 +145,9 @@ impl Gate {
             capturing: None,
             captured: None,
             given_up: None,
+            arrived: false,
+            in_order: None,
+            captured_from: None,
             next: 0,
             watermark,
             is_told: false,
@@ -205,6 +224,53 @@ impl Gate {
         self.aligner.stats()
     }
 
+    /// Notes how far the barriers of the checkpoint under way are, if any came since the last time.
+    pub(crate) fn note_arrivals(&mut self, traces: &Traces) {
+        if !std::mem::take(&mut self.arrived) {
+            return;
+        }
+        let Some((checkpoint, started)) = self.aligner.aligning() else {
+            return;
+        };
+        traces.note(checkpoint, |trace| {
+            trace.first_barrier.get_or_insert(started);
+            trace.still_missing(self.missing());
+            self.note_in_order(checkpoint, trace);
+        });
+    }
+
+    /// Whose barriers are still to come.
+    fn missing(&self) -> impl Iterator<Item = SubtaskId> + '_ {
+        self.aligner.missing().filter_map(|index| self.producer(index))
+    }
+
+    fn producer(&self, index: ChannelIndex) -> Option<SubtaskId> {
+        self.channels.get(index.0 as usize)?.wired.producer
+    }
+
+    /// Whose barrier was the last of what was captured at the last checkpoint that overtook.
+    pub(crate) fn captured_from(&self) -> Option<SubtaskId> {
+        self.captured_from
+    }
+
+    /// Notes how the barriers of a cut came in.
+    pub(crate) fn note_cut(&self, stats: AlignmentStats, trace: &mut SubtaskTrace) {
+        let last = self.last.and_then(|at| self.channels.get(at));
+        trace.first_barrier = Some(stats.started);
+        trace.last_barrier = Some(stats.started.after(stats.duration));
+        trace.last_from = last
+            .filter(|_| !stats.overtook)
+            .and_then(|last| last.wired.producer);
+        trace.overtook = stats.overtook;
+        trace.still_missing(self.missing());
+        self.note_in_order(stats.checkpoint, trace);
+    }
+
+    fn note_in_order(&self, checkpoint: CheckpointId, trace: &mut SubtaskTrace) {
+        let in_order = self.in_order.as_ref().filter(|of| of.checkpoint == checkpoint);
+        trace.in_order = in_order.map(|in_order| (in_order.from, in_order.at));
+    }
+
     /// The coordinator gave a checkpoint up.
     pub fn abort(&mut self, now: Millis, checkpoint: CheckpointId) {
         self.align(now, AlignEvent::CheckpointAborted { checkpoint });
@@ -230,13 +296,23 @@ impl Gate {
                 channel.idle = activity == Activity::Idle;
                 self.changed()
             }
-            Element::Barrier(barrier) => self.align(
-                now,
-                AlignEvent::Barrier {
-                    channel: index,
-                    barrier,
-                },
-            ),
+            Element::Barrier(barrier) => {
+                self.arrived = true;
+                let wired = &self.channels[at].wired;
+                if let Some(from) = wired
+                    .producer
+                    .filter(|_| self.listens && wired.origin.keeps_order)
+                {
+                    let checkpoint = barrier.checkpoint;
+                    self.in_order = Some(InOrder {
+                        checkpoint,
+                        from,
+                        at: now,
+                    });
+                }
+                let channel = index;
+                self.align(now, AlignEvent::Barrier { channel, barrier })
+            }
             Element::End if !self.waiting.is_empty() => self.resumed(at),
             Element::End => {
                 self.channels[at].ended = true;
@@ -326,6 +402,7 @@ impl Gate {
             return;
         }
         self.heard = count;
+        self.arrived = true;
         let now = now();
         for at in 0..self.channels.len() {
             let channel = &mut self.channels[at];
@@ -438,7 +515,13 @@ impl Gate {
                         let delivered = self.capture(channel);
                         events.extend(delivered.map(|barrier| AlignEvent::Barrier { channel, barrier }));
                     }
-                    AlignAction::Captured(_) => self.captured = self.capturing.take(),
+                    AlignAction::Captured(_) => {
+                        self.captured = self.capturing.take();
+                        self.captured_from = match event {
+                            AlignEvent::Barrier { channel, .. } => self.producer(channel),
+                            _ => None,
+                        };
+                    }
                     AlignAction::Abandoned(_) => self.give_up_capture(),
                 }
             }

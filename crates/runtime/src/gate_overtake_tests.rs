@@ -27,6 +27,7 @@ fn wired(at: u32, keeps_order: bool, announcements: &Announcements) -> (Sender, 
     let wired = InputChannel {
         input: InputId(0),
         from: format!("source/{at}"),
+        producer: None,
         receiver,
         origin: ChannelOrigin {
             operator: Uid::from("source"),

@@ -25,6 +25,7 @@ impl Bench {
                 let wired = InputChannel {
                     input: InputId(0),
                     from: format!("source/{at}"),
+                    producer: None,
                     receiver,
                     origin: ChannelOrigin {
                         operator: Uid::from("source"),

@@ -208,6 +208,7 @@ impl RestoredChannel {
             wired: InputChannel {
                 input: rivermark_types::InputId(self.channel.input),
                 from: format!("{from}/{index}, in flight at the checkpoint"),
+                producer: None,
                 receiver,
                 origin: ChannelOrigin {
                     operator: from.clone(),

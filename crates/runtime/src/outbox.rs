@@ -3,13 +3,15 @@
 use crate::channel::Sender;
 use crate::seams::ForcedCodec;
 use rivermark_data::{Batch, Element, Scatter};
-use rivermark_types::{Failure, Result};
+use rivermark_types::{Failure, Result, SubtaskId};
 use std::sync::Arc;
 
 /// One subtask's output on one exchange.
 pub struct Outbox {
     scatter: Box<dyn Scatter>,
     channels: Vec<Sender>,
+    /// Whose they are, if that is known.
+    consumers: Vec<SubtaskId>,
     forced: Option<Arc<dyn ForcedCodec>>,
     sent_rows: usize,
     sent_bytes: usize,
@@ -26,11 +28,25 @@ impl Outbox {
         Outbox {
             scatter,
             channels,
+            consumers: vec![],
             forced,
             sent_rows: 0,
             sent_bytes: 0,
             failure: None,
         }
+    }
+
+    /// The same outbox, which can name who takes no more.
+    pub fn leading_to(self, consumers: Vec<SubtaskId>) -> Outbox {
+        Outbox { consumers, ..self }
+    }
+
+    /// A consumer whose channel takes no more.
+    pub fn full(&self) -> Option<SubtaskId> {
+        let mut channels = self.channels.iter().zip(&self.consumers);
+        channels
+            .find(|(channel, _)| channel.room() == 0)
+            .map(|(_, consumer)| *consumer)
     }
 
     /// How many rows any channel still takes.
@@ -86,6 +102,7 @@ impl Outbox {
             sent_rows,
             sent_bytes,
             failure,
+            ..
         } = self;
         let mut emit = |channel: usize, batch: Batch| {
             *sent_rows += batch.len();

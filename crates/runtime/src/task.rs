@@ -5,6 +5,7 @@
 //! downstream; barriers, events and walks always.
 
 mod overtake;
+mod trace;
 
 pub use overtake::Overtaking;
 
@@ -14,6 +15,7 @@ use crate::gate::{Delivery, Gate};
 use crate::messages::{OperatorEvent, TaskCommand};
 use crate::metrics::SubtaskCounters;
 use crate::metrics::time::Stopwatch;
+use crate::metrics::trace::{Left, Tracer};
 use crate::operator::{Lists, SubtaskInfo};
 use crate::source::SourcePoll;
 use rivermark_env::Env;
@@ -22,7 +24,7 @@ use rivermark_state::{SnapshotHandle, SubtaskEntry, SubtaskSnapshot, Walk};
 use rivermark_types::{Barrier, CheckpointId, Millis, NodeId, Result, SnapshotKind, Timestamp, Uid};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How a task shares its slot.
@@ -83,8 +85,9 @@ pub struct Task {
     stopped_by: Option<CheckpointId>,
     last_flush: Millis,
     stopwatch: Stopwatch,
-    /// Whether the step found no room downstream.
-    no_room: bool,
+    /// What the step is stuck at.
+    left: Left,
+    tracer: Tracer,
     /// The last turn was an operator's that was called without input.
     woke: bool,
     ended: bool,
@@ -94,6 +97,8 @@ struct Walking {
     checkpoint: CheckpointId,
     operators: Vec<NodeSnapshot>,
     rows: u64,
+    /// About how many bytes of memory these are.
+    bytes: u64,
 }
 
 impl Task {
@@ -109,6 +114,7 @@ impl Task {
     ) -> Task {
         let last_flush = env.now();
         counters.attempt.store(info.attempt.0, Ordering::Relaxed);
+        counters.traces.call_ends();
         Task {
             info,
             env,
@@ -121,14 +127,15 @@ impl Task {
             overtaking: Overtaking::default(),
             progress: overtake::Progress::default(),
             snapshots,
-            counters,
             pace,
             stopped_by: None,
             last_flush,
             stopwatch: Stopwatch::default(),
-            no_room: false,
+            left: Left::Idle,
+            tracer: Tracer::new(&counters.trigger),
             woke: false,
             ended: false,
+            counters,
         }
     }
 
@@ -189,8 +196,12 @@ impl Task {
             if let Some(gate) = &mut self.gate {
                 gate.abort(self.env.now(), *checkpoint);
             }
+            self.tracer.close(*checkpoint);
             self.orders
                 .retain(|order| !matches!(order, TaskCommand::Trigger(b) if b.checkpoint == *checkpoint));
+        }
+        if let OperatorEvent::Committed(checkpoint) = event {
+            self.tracer.close(*checkpoint);
         }
         self.chain.on_event(None, event)
     }
@@ -199,7 +210,8 @@ impl Task {
     pub fn step(&mut self) -> Result<Step> {
         let started = self.env.cost_ns();
         self.stopwatch.begin(started, &self.counters.time);
-        self.no_room = false;
+        self.left = Left::Idle;
+        self.trace_step();
         let (mut progressed, mut worked_until) = (false, started);
         let idle_until = loop {
             match self.advance()? {
@@ -209,19 +221,22 @@ impl Task {
             }
             worked_until = self.env.cost_ns();
             if worked_until.saturating_sub(started) >= self.pace.step_ns {
+                self.left = Left::Ready;
                 break None;
             }
         };
         let worked = self.env.cost_ns().saturating_sub(started);
-        let walked = self.walk_beside(match (progressed, self.no_room) {
+        let walked = self.walk_beside(match (progressed, matches!(self.left, Left::NoRoom(_))) {
             (true, _) => worked,
             (false, true) => self.pace.step_ns * STEPS_WITHOUT_ROOM,
             (false, false) => self.pace.step_ns,
         })?;
         let next_sweep = self.chain.sweep(self.pace.walk_rows);
         let now = self.env.now();
+        let no_room = matches!(self.left, Left::NoRoom(_));
         self.stopwatch
-            .end(worked_until, self.no_room, now, &self.counters.time);
+            .end(worked_until, no_room, now, &self.counters.time);
+        self.trace_end_of_step(now);
         if !progressed || now.since(self.last_flush) >= self.pace.linger {
             self.chain.flush()?;
             self.last_flush = now;
@@ -270,11 +285,14 @@ impl Task {
         match self.chain.run()? {
             ChainState::Progress => return Ok(Advance::Progress),
             ChainState::NoRoom => {
-                self.no_room = true;
+                self.left = Left::NoRoom(self.chain.full_channel());
                 SubtaskCounters::add(&self.counters.backpressured, 1);
                 return Ok(Advance::Stuck(None));
             }
-            ChainState::Waiting => return Ok(Advance::Stuck(None)),
+            ChainState::Waiting => {
+                self.left = Left::Waiting(self.chain.at());
+                return Ok(Advance::Stuck(None));
+            }
             ChainState::Drained => {}
         }
         if self.ended {
@@ -311,6 +329,9 @@ impl Task {
         let Some(delivery) = self.gate.as_mut().and_then(|gate| gate.poll(now)) else {
             return Ok(Advance::Stuck(None));
         };
+        if let (Delivery::Nothing, Some(gate)) = (&delivery, &mut self.gate) {
+            gate.note_arrivals(&self.counters.traces);
+        }
         match delivery {
             Delivery::Rows(input, batch) => self.chain.push_rows(input, batch),
             Delivery::Watermark(watermark) => {
@@ -351,7 +372,7 @@ impl Task {
             }
             Some(SourcePoll::Idle(until)) => Ok(Advance::Stuck(until)),
             None => {
-                self.no_room = true;
+                self.left = Left::NoRoom(self.chain.full_channel());
                 SubtaskCounters::add(&self.counters.backpressured, 1);
                 Ok(Advance::Stuck(None))
             }
@@ -368,36 +389,24 @@ impl Task {
         while self.walk(usize::MAX)? {}
         self.forget_progress();
         self.cutting = Some(barrier);
+        self.note_barriers(barrier);
         match in_front {
             true => self.chain.push_barrier_in_front(barrier),
             false => self.chain.push_barrier(barrier)?,
         }
         self.cut_ns = self.env.cost_ns().saturating_sub(started);
-        self.note_barriers(barrier);
         Ok(())
-    }
-
-    /// How long the barriers were on their way, and how long the first waited for the last.
-    fn note_barriers(&self, barrier: Barrier) {
-        let aligned = self.gate.as_ref().and_then(Gate::last_alignment);
-        let aligned = aligned.filter(|stats| stats.checkpoint == barrier.checkpoint);
-        let (first, took) = aligned.map_or((self.env.now(), Duration::ZERO), |stats| {
-            (stats.started, stats.duration)
-        });
-        let store = |to: &AtomicU64, time: Duration| to.store(time.as_nanos() as u64, Ordering::Relaxed);
-        store(&self.counters.alignment_ns, took);
-        if let Some(triggered) = self.counters.trigger.of(barrier.checkpoint) {
-            store(&self.counters.start_delay_ns, first.since(triggered));
-        }
     }
 
     /// The barrier has left the chain: everything before it is in the frozen tables and lists.
     fn cut(&mut self, barrier: Barrier) -> Result<()> {
+        self.trace_cut(barrier.checkpoint);
         let operators = self.chain.take_snapshots();
         self.walking = Some(Walking {
             checkpoint: barrier.checkpoint,
             operators,
             rows: 0,
+            bytes: 0,
         });
         // Who has no rows is done; the others walk later, beside the work.
         self.walk(0).map(drop)
@@ -440,6 +449,7 @@ impl Task {
             let mut counted = Counted {
                 sink: &mut sink,
                 rows: &mut walking.rows,
+                bytes: &mut walking.bytes,
             };
             if backend.is_walking() && backend.walk(budget, &mut counted) == Walk::More {
                 is_done = false;
@@ -459,6 +469,7 @@ impl Task {
         let Some((walking, in_flight)) = self.with_in_flight(walking) else {
             return;
         };
+        self.trace_captured(&walking);
         let index = self.info.subtask.index;
         let entry = |operator: NodeSnapshot| {
             (
@@ -503,11 +514,13 @@ impl Task {
 struct Counted<'a, S> {
     sink: &'a mut S,
     rows: &'a mut u64,
+    bytes: &'a mut u64,
 }
 
 impl<S: ImageSink> ImageSink for Counted<'_, S> {
     fn push(&mut self, chunk: rivermark_state::image::ImageChunk) {
         *self.rows += chunk.rows as u64;
+        *self.bytes += chunk.bytes as u64;
         self.sink.push(chunk);
     }
 }

@@ -43,4 +43,6 @@ pub use ttl::{
     StateTtl, StateVisibility, TtlAggregatingState, TtlListState, TtlMapState, TtlReducingState,
     TtlValueState, UpdateType,
 };
-pub use writer::{PartReport, SnapshotHandle, SnapshotSink, SnapshotWriter, SubtaskSnapshot, WriterConfig};
+pub use writer::{
+    PartReport, PartTrace, SnapshotHandle, SnapshotSink, SnapshotWriter, SubtaskSnapshot, WriterConfig,
+};

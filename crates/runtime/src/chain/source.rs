@@ -55,12 +55,13 @@ impl Chain {
             operator: counters,
         };
         let started = self.env.cost_ns();
+        self.counters.traces.call_begins(0);
         let result = call(&mut **driver, &mut cx)?;
         sides.flush(&mut self.emitted);
         let rows: usize = self.emitted.iter().map(Output::rows).sum();
         SubtaskCounters::add(&self.counters.records_in, rows);
         OperatorCounters::bump(&self.nodes[0].counters.records_in, rows);
-        let elapsed = self.env.cost_ns().saturating_sub(started);
+        let elapsed = self.called(0, started, rows);
         self.nodes[0].learn_cost(rows, elapsed);
         self.route(0)?;
         Ok(result)

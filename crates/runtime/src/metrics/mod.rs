@@ -2,16 +2,18 @@
 //!
 //! Nothing here costs a record anything: the engine counts batches, and a user's own metrics are plain cells of the slot's
 //! thread that are brought over after every call of their operator. All counters go on over restarts.
-//! Layout: this file holds the counters, [`time`] what a task spends its time on, [`user`] the users' own metrics,
+//! Layout: this file holds the counters, [`time`] what a task spends its time on, [`trace`] what it did for a checkpoint, [`user`] the users' own metrics,
 //! [`snapshot`] all of it at one moment, and rates between two moments.
 //! Non-goals: names for other systems, and who asks.
 
 pub mod snapshot;
 pub mod time;
+pub mod trace;
 pub mod user;
 
 pub use snapshot::{JobSnapshot, OperatorSnapshot, Rates, SubtaskSnapshot};
 pub use time::TimeSpent;
+pub use trace::{SubtaskTrace, Traces};
 pub use user::{Counter, Gauge, Histogram, Meter, MetricGroup, MetricValue, UserMetrics};
 
 use crate::channel::ChannelPeaks;
@@ -80,6 +82,8 @@ pub struct SubtaskCounters {
     pub initialization_ms: AtomicU64,
     /// The last trigger of the job.
     pub trigger: Arc<LastTrigger>,
+    /// What it did for the checkpoints under way.
+    pub traces: Traces,
     /// Its operators, in the order of the chain.
     pub operators: Vec<Arc<OperatorCounters>>,
 }
@@ -105,6 +109,7 @@ impl Default for SubtaskCounters {
             attempt: AtomicU32::new(0),
             initialization_ms: AtomicU64::new(0),
             trigger: Arc::default(),
+            traces: Traces::default(),
             operators: vec![],
         }
     }
@@ -191,6 +196,12 @@ impl LastTrigger {
     pub fn set(&self, checkpoint: CheckpointId, at: Millis) {
         self.at.store(at.0, Ordering::Relaxed);
         self.checkpoint.store(checkpoint.0, Ordering::Release);
+    }
+
+    /// The last one, and when it was triggered.
+    pub fn newest(&self) -> (CheckpointId, Millis) {
+        let checkpoint = CheckpointId(self.checkpoint.load(Ordering::Acquire));
+        (checkpoint, Millis(self.at.load(Ordering::Relaxed)))
     }
 
     /// When this checkpoint was triggered, if it is the last one.

@@ -92,6 +92,7 @@ impl Task {
     fn look_for_captured(&mut self) {
         let Some(gate) = &mut self.gate else { return };
         gate.hear(|| self.env.now());
+        gate.note_arrivals(&self.counters.traces);
         if let Some((checkpoint, bytes)) = gate.capturing()
             && bytes > self.overtaking.max_bytes
         {

@@ -7,6 +7,7 @@ use super::calls::{Called, Calls, Deletion, Outcome, Retry, Spilled, StoreId};
 use super::encoding::{Encoded, Encoding, Job};
 use super::part::{Part, Plan, Rows};
 use super::scratch::Scratch;
+use super::trace::{PartTraces, StoredRows};
 use super::{Message, PartReport, Room, SubtaskSnapshot, WriterConfig};
 use rivermark_env::{BoxFuture, Env};
 use rivermark_storage::{Blob, BlobKey};
@@ -25,6 +26,7 @@ pub(super) struct Actor {
     inbox: mpsc::UnboundedReceiver<Message>,
     room: Arc<Room>,
     encoding: Arc<Encoding>,
+    traces: Arc<PartTraces>,
     parts: BTreeMap<CheckpointId, Part>,
     scratch: BTreeMap<CheckpointId, Scratch>,
     steps: VecDeque<Step>,
@@ -62,7 +64,7 @@ impl Actor {
         config: WriterConfig,
         reports: mpsc::UnboundedSender<PartReport>,
         inbox: mpsc::UnboundedReceiver<Message>,
-        (room, encoding): (Arc<Room>, Arc<Encoding>),
+        (room, encoding, traces): (Arc<Room>, Arc<Encoding>, Arc<PartTraces>),
     ) -> Actor {
         Actor {
             calls: Calls::new(env.clone(), blob),
@@ -72,6 +74,7 @@ impl Actor {
             inbox,
             room,
             encoding,
+            traces,
             parts: BTreeMap::new(),
             scratch: BTreeMap::new(),
             steps: VecDeque::new(),
@@ -227,7 +230,13 @@ impl Actor {
         let Some(part) = self.parts.get_mut(&checkpoint) else {
             return;
         };
-        let work = Work::Report(part.take_arrived());
+        let subtasks = part.take_arrived();
+        let (encoded, stored) = (self.env.now(), None);
+        let seen = subtasks
+            .iter()
+            .map(|of| (of.subtask, StoredRows { encoded, stored }));
+        self.traces.note(checkpoint, |trace| trace.subtasks.extend(seen));
+        let work = Work::Report(subtasks);
         self.steps.push_back(Step { checkpoint, work });
     }
 
@@ -339,6 +348,15 @@ impl Actor {
             return;
         };
         let (attempt, objects) = (part.attempt, std::mem::take(&mut part.stored));
+        let now = self.env.now();
+        self.traces.note(checkpoint, |trace| {
+            trace.objects += objects.len() as u32;
+            for subtask in &subtasks {
+                if let Some(known) = trace.subtasks.get_mut(&subtask.subtask) {
+                    known.stored = Some(now);
+                }
+            }
+        });
         self.send(PartReport::Sealed {
             checkpoint,
             attempt,
@@ -392,8 +410,12 @@ impl Actor {
                 self.steps.remove(place);
             }
             Outcome::Again(reason) => {
-                tracing::warn!(reason, %checkpoint, tries = retry.tries + 1, "an object is not stored yet");
+                tracing::warn!(reason = %reason, %checkpoint, tries = retry.tries + 1, "an object is not stored yet");
                 *retry = retry.again(&self.env);
+                self.traces.note(checkpoint, |trace| {
+                    trace.retries += 1;
+                    trace.last_error = Some(reason);
+                });
             }
             Outcome::Failed(reason) => self.decline(checkpoint, reason).await,
         }

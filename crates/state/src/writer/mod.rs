@@ -3,7 +3,8 @@
 //!
 //! Layout: this file has the messages and the handle; `part` holds one checkpoint's share and decides what becomes an
 //! object (pure); `encoding` is the queue of rows that are ready for it, and who takes from it; `actor` runs the loop: time,
-//! packing, retries, cleaning up; `calls` are those to the store; `scratch` is the file that takes pages when memory is full. Non-goals: it decides nothing about a checkpoint's fate, writes no manifest, and
+//! packing, retries, cleaning up; `calls` are those to the store; `scratch` is the file that takes pages when memory is full;
+//! `trace` keeps what explains a slow checkpoint. Non-goals: it decides nothing about a checkpoint's fate, writes no manifest, and
 //! never makes a slot wait.
 //!
 //! Memory: rows on their way and encoded pages are held up to [`WriterConfig::memory_limit`]; further pages go to the
@@ -19,6 +20,9 @@ mod part;
 mod scratch;
 #[cfg(test)]
 mod tests;
+mod trace;
+
+pub use trace::{PartTrace, StoredRows};
 
 use crate::image::{ImageChunk, ImageSink};
 use crate::manifest::SubtaskEntry;
@@ -32,6 +36,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use trace::PartTraces;
 
 /// How far beyond its memory limit a writer goes before it declines a checkpoint.
 pub const HARD_LIMIT: usize = 4;
@@ -134,13 +139,15 @@ impl SnapshotWriter {
         let encoding = Arc::new(Encoding::default());
         let work = encoding.clone().work(room.clone(), sender.downgrade());
         env.spawn_io("snapshot encoder", work);
-        let shared = (room.clone(), encoding.clone());
+        let traces = Arc::new(PartTraces::default());
+        let shared = (room.clone(), encoding.clone(), traces.clone());
         let actor = actor::Actor::new(env.clone(), blob, config, reports, inbox, shared);
         let task = env.spawn_io("snapshot writer", actor.run());
         let handle = SnapshotHandle {
             sender,
             room,
             encoding,
+            traces,
         };
         (handle, task)
     }
@@ -152,6 +159,7 @@ pub struct SnapshotHandle {
     sender: mpsc::UnboundedSender<Message>,
     room: Arc<Room>,
     encoding: Arc<Encoding>,
+    traces: Arc<PartTraces>,
 }
 
 impl SnapshotHandle {
@@ -208,6 +216,11 @@ impl SnapshotHandle {
     pub fn help(&self) -> bool {
         let queued = self.room.queued.load(Ordering::Relaxed);
         queued > self.room.limit / HELP_SHARE && self.encoding.help(&self.room, &self.sender)
+    }
+
+    /// What has become of a checkpoint's rows, if it is one of the newest.
+    pub fn trace(&self, checkpoint: CheckpointId) -> Option<PartTrace> {
+        self.traces.of(checkpoint)
     }
 
     /// The most bytes of rows and pages that were ever in memory at once.
