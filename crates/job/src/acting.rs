@@ -50,6 +50,9 @@ impl Master {
                 if reason.is_failure() {
                     tracing::warn!("checkpoint {checkpoint} was given up, the job goes on: {reason}");
                 }
+                if let Some(pending) = self.pending.get_mut(&checkpoint) {
+                    pending.given_up = Some(reason.to_string());
+                }
                 self.stats.send_modify(|stats| stats.aborted += 1);
                 if let Some(attempt) = attempt {
                     attempt
@@ -109,7 +112,11 @@ impl Master {
 
     fn trigger(&mut self, attempt: &RunningAttempt, barrier: Barrier) {
         let prefix = self.prefix(attempt.number, barrier.checkpoint);
-        self.counters.trigger.set(barrier.checkpoint, self.env.now());
+        let now = self.env.now();
+        self.counters.trigger.set(barrier.checkpoint, now);
+        if let Some(pending) = self.pending.get_mut(&barrier.checkpoint) {
+            pending.barriers_sent = Some(now);
+        }
         let expected = crate::attempt::subtasks(&self.plan).len() as u32;
         self.snapshots
             .begin(barrier.checkpoint, attempt.number, prefix, expected);
@@ -129,10 +136,11 @@ impl Master {
                 subtasks,
                 objects,
             } => {
+                let now = self.env.now();
                 match self.pending.get_mut(&checkpoint) {
                     Some(pending) if pending.attempt == number => {
                         pending.objects.extend(objects);
-                        subtasks.iter().for_each(|subtask| pending.add(subtask));
+                        subtasks.iter().for_each(|subtask| pending.add(subtask, now));
                     }
                     // Nobody waits for it any more: its objects are nobody's.
                     _ => self.cleaner.delete(object_keys(&objects)),
@@ -170,6 +178,9 @@ impl Master {
     fn decide(&mut self, checkpoint: CheckpointId, retained: &[CheckpointId]) -> Option<CkEvent> {
         match self.propose(checkpoint, retained) {
             Ok(proposal) => {
+                if let Some(pending) = self.pending.get_mut(&checkpoint) {
+                    pending.deciding = Some(self.env.now());
+                }
                 self.proposal = Some(proposal);
                 self.spawn_decision(checkpoint, false);
                 None
@@ -271,6 +282,10 @@ impl Master {
             self.decided_here = Some(manifest.checkpoint);
         }
         let pending = self.pending.remove(&manifest.checkpoint);
+        if let Some(pending) = &pending {
+            self.keep_record(manifest.checkpoint, pending, None);
+        }
+        self.recovery_ends(None);
         let in_flight_bytes = pending.as_ref().map_or(0, PendingCheckpoint::in_flight_bytes);
         let summary = CheckpointSummary {
             in_flight_bytes,
@@ -306,10 +321,13 @@ impl Master {
     }
 
     fn discard(&mut self, checkpoint: CheckpointId) {
-        self.snapshots.abort(checkpoint);
         if let Some(pending) = self.pending.remove(&checkpoint) {
+            let why = pending.given_up.clone();
+            let why = why.unwrap_or_else(|| "its attempt ended".to_owned());
+            self.keep_record(checkpoint, &pending, Some(why));
             self.cleaner.delete(object_keys(&pending.objects));
         }
+        self.snapshots.abort(checkpoint);
     }
 
     fn subsume(&mut self, checkpoint: CheckpointId) {

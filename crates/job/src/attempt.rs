@@ -104,6 +104,11 @@ impl RunningAttempt {
         }
     }
 
+    /// Whether all subtasks but this one are open.
+    pub(crate) fn is_last_to_open(&self, subtask: SubtaskId) -> bool {
+        self.waiting_to_open.len() == 1 && self.waiting_to_open.contains(&subtask)
+    }
+
     /// A subtask is open; tells whether all are.
     pub(crate) fn opened(&mut self, subtask: SubtaskId) -> bool {
         self.waiting_to_open.remove(&subtask);

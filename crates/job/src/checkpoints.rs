@@ -14,7 +14,7 @@ use rivermark_state::{
     Written,
 };
 use rivermark_storage::{BlobKey, CasOutcome};
-use rivermark_types::{Attempt, CheckpointId, Millis, Result, SnapshotKind, Uid};
+use rivermark_types::{Attempt, CheckpointId, Millis, Result, SnapshotKind, SubtaskId, Uid};
 use std::collections::BTreeMap;
 
 /// A checkpoint whose parts are coming in.
@@ -24,6 +24,14 @@ pub(crate) struct PendingCheckpoint {
     pub(crate) triggered: Millis,
     pub(crate) sources: Vec<SourceEntry>,
     pub(crate) objects: Vec<ObjectRef>,
+    /// Barriers were sent.
+    pub(crate) barriers_sent: Option<Millis>,
+    /// When whose acknowledgement was in.
+    pub(crate) acked: BTreeMap<SubtaskId, Millis>,
+    /// The decision began.
+    pub(crate) deciding: Option<Millis>,
+    /// Why it is given up.
+    pub(crate) given_up: Option<String>,
     entries: BTreeMap<Uid, Vec<SubtaskEntry>>,
     rows: u64,
 }
@@ -36,13 +44,18 @@ impl PendingCheckpoint {
             triggered,
             sources: vec![],
             objects: vec![],
+            barriers_sent: None,
+            acked: BTreeMap::new(),
+            deciding: None,
+            given_up: None,
             entries: BTreeMap::new(),
             rows: 0,
         }
     }
 
     /// Keeps what a subtask acknowledged.
-    pub(crate) fn add(&mut self, snapshot: &SubtaskSnapshot) {
+    pub(crate) fn add(&mut self, snapshot: &SubtaskSnapshot, now: Millis) {
+        self.acked.insert(snapshot.subtask, now);
         self.rows += snapshot.rows;
         for (uid, entry) in &snapshot.operators {
             self.entries.entry(uid.clone()).or_default().push(entry.clone());

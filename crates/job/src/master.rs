@@ -5,7 +5,9 @@ use crate::attempt::{AttemptFailure, Ending, RunningAttempt};
 use crate::checkpoints::{PendingCheckpoint, Proposal};
 use crate::claim::{OwnedHead, go_back};
 use crate::cleaner::Cleaner;
+use crate::explain::Recovering;
 use crate::handle::{JobEnd, Request};
+use crate::history::History;
 use crate::retry::retrying;
 use crate::spec::JobSpec;
 use crate::stats::JobStats;
@@ -74,6 +76,9 @@ pub(crate) struct Master {
     pub(crate) snapshots: SnapshotHandle,
     pub(crate) writer: Option<TaskHandle>,
     pub(crate) cleaner: Cleaner,
+    pub(crate) history: History,
+    /// The recovery under way, until rows flow and what was in flight is worked off.
+    pub(crate) recovering: Option<Recovering>,
     pub(crate) stats: watch::Sender<JobStats>,
     pub(crate) reports: mpsc::UnboundedReceiver<PartReport>,
     pub(crate) requests: mpsc::UnboundedReceiver<Request>,
@@ -102,7 +107,9 @@ impl Master {
     pub(crate) async fn run(mut self) -> Result<JobEnd> {
         // What crashed runs left behind; nothing of this one is stored yet.
         self.cleaner.sweep(&self.owned.head, &self.manifests).await;
+        self.recovery_begins(None);
         let end = self.attempts().await;
+        self.recovery_ends(None);
         self.state(match &end {
             Ok(JobEnd::Finished) => "finished",
             Ok(JobEnd::Stopped(_)) => "stopped",
@@ -127,6 +134,7 @@ impl Master {
             self.cleaner.sweep(&self.owned.head, &self.manifests).await;
         }
         self.cleaner.finish().await;
+        self.history.finish().await;
         if !fenced && let Err(failure) = self.spec.storage.sweep_temporaries().await {
             tracing::warn!(%failure, "temporary files may be left; the next run removes them");
         }
@@ -260,6 +268,7 @@ impl Master {
         let mut attempt = match self.deploy_unless_cancelled().await {
             Some(Ok(attempt)) => attempt,
             Some(Err(failure)) => {
+                self.recovery_begins(Some(failure.to_string()));
                 return Over::Failed(AttemptFailure::at("start", failure));
             }
             None => return Over::Done(JobEnd::Cancelled(self.coordinator.latest())),
@@ -270,6 +279,9 @@ impl Master {
                 break over;
             }
         };
+        if let Over::Failed(failed) = &over {
+            self.recovery_begins(Some(failed.failure.to_string()));
+        }
         attempt.deployed.cancel().await;
         over
     }
@@ -309,6 +321,7 @@ impl Master {
             let event = self.next(None).await;
             self.on_idle_event(event);
         }
+        self.recovery(|record, at| record.taken_down = Some(at));
         match (self.fatal.take(), over) {
             (Some(failure), Over::Failed(_)) => Over::Failed(AttemptFailure::at("checkpoints", failure)),
             (None, Over::Failed(failed)) if failed.failure.kind == ErrorKind::Damaged => {
@@ -435,6 +448,10 @@ impl Master {
     fn on_task_event(&mut self, attempt: &mut RunningAttempt, event: TaskEvent) -> Option<Over> {
         match event {
             TaskEvent::Opened { subtask } => {
+                self.recovery_opened(subtask);
+                if attempt.is_last_to_open(subtask) {
+                    self.recovery(|record, at| record.opened = Some(at));
+                }
                 if attempt.opened(subtask)
                     && let Err(failure) = self.start_sources(attempt)
                 {

@@ -22,7 +22,10 @@ impl Master {
     pub(crate) async fn deploy(&mut self) -> Result<RunningAttempt> {
         let number = self.spec.seams.attempt(Attempt(self.last_attempt.0 + 1));
         self.last_attempt = number;
+        self.recovery(|record, at| (record.restarted, record.attempt) = (at, number));
         let manifest = self.newest_manifest().await?;
+        let from = manifest.as_ref().map(|manifest| manifest.checkpoint);
+        self.recovery(|record, _| record.from = from);
         let (now, wall) = (self.env.now(), self.env.wall_clock());
         self.stats.send_modify(|stats| {
             stats.generation = self.owned.head.generation;
@@ -77,6 +80,7 @@ impl Master {
             seams: self.spec.seams.clone(),
         };
         let deployed = deployment.start()?;
+        self.recovery(|record, at| record.deployed = Some(at));
         Ok(RunningAttempt::new(
             number,
             &self.program.graph,
@@ -232,6 +236,8 @@ impl Master {
         attempt.running = true;
         self.moved(|lifecycle| lifecycle.running());
         self.state("running");
+        self.recovery(|record, at| record.running = Some(at));
+        self.recovery_may_end();
         let started = CkEvent::AttemptStarted {
             attempt: attempt.number,
             subtasks: subtasks(&self.plan).into_iter().collect(),

@@ -3,6 +3,7 @@
 use crate::claim::{Found, StartOptions, claim, find};
 use crate::cleaner::Cleaner;
 use crate::handle::{JobEnd, JobHandle, Request};
+use crate::history::History;
 use crate::master::Master;
 use crate::restore::{adopt_max_parallelism, restore};
 use crate::stats::JobStats;
@@ -124,6 +125,8 @@ pub async fn start(env: &Env, mut spec: JobSpec) -> Result<JobHandle> {
         snapshots,
         writer: Some(writer),
         cleaner: Cleaner::start(env, &spec.storage),
+        history: History::start(env, spec.storage.history.clone()),
+        recovering: None,
         stats: stats_sender,
         reports,
         requests,

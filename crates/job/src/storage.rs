@@ -1,5 +1,6 @@
 //! Where a job keeps its state: objects, and the one decision.
 
+use crate::history::HISTORY;
 use rivermark_env::Env;
 use rivermark_storage::{Blob, Cas, LocalBlob, LocalCas, MemoryBlob, MemoryCas, Timely};
 use rivermark_types::{Failure, JobName, Result};
@@ -17,11 +18,20 @@ pub struct JobStorage {
     pub blob: Arc<dyn Blob>,
     /// Its head: the newest decision.
     pub cas: Arc<dyn Cas>,
+    /// What explains its slow checkpoints: nothing depends on it.
+    pub history: Arc<dyn Blob>,
     /// Where it is, for people; `None` in memory, where it dies with the process.
     pub place: Option<PathBuf>,
     call_timeout: Duration,
     late: Option<Arc<Timely<dyn Blob>>>,
-    local: Option<(Arc<LocalBlob>, Arc<LocalCas>)>,
+    local: Option<Local>,
+}
+
+/// What leaves temporary files when it crashes.
+#[derive(Clone)]
+struct Local {
+    blobs: [Arc<LocalBlob>; 2],
+    cas: Arc<LocalCas>,
 }
 
 impl JobStorage {
@@ -30,6 +40,7 @@ impl JobStorage {
         JobStorage {
             blob: Arc::new(MemoryBlob::new()),
             cas: Arc::new(MemoryCas::new()),
+            history: Arc::new(MemoryBlob::new()),
             place: None,
             call_timeout: CALL_TIMEOUT,
             late: None,
@@ -37,16 +48,21 @@ impl JobStorage {
         }
     }
 
-    /// In `<dir>/<job name>/`: decisions there, objects in `objects/` below.
+    /// In `<dir>/<job name>/`: decisions there, objects in `objects/` below, records in `history/`.
     pub async fn in_dir(env: &Env, dir: &Path, job: &JobName) -> Result<JobStorage> {
         check_name(job)?;
         let place = dir.join(job.as_str());
         let cas = Arc::new(LocalCas::open(env, &place).await?);
         let blob = Arc::new(LocalBlob::open(env, place.join("objects")).await?);
-        let local = Some((blob.clone(), cas.clone()));
+        let history = Arc::new(LocalBlob::open(env, place.join(HISTORY)).await?);
+        let local = Some(Local {
+            blobs: [blob.clone(), history.clone()],
+            cas: cas.clone(),
+        });
         Ok(JobStorage {
             blob,
             cas,
+            history,
             place: Some(place),
             call_timeout: CALL_TIMEOUT,
             late: None,
@@ -93,9 +109,11 @@ impl JobStorage {
     /// Removes what crashed writers left half-written. Only for the owner of the newest generation: all other writers
     /// are fenced, and lose nothing by it.
     pub async fn sweep_temporaries(&self) -> Result<()> {
-        if let Some((blob, cas)) = &self.local {
-            blob.sweep_temporaries().await?;
-            cas.sweep_temporaries().await?;
+        if let Some(local) = &self.local {
+            for blob in &local.blobs {
+                blob.sweep_temporaries().await?;
+            }
+            local.cas.sweep_temporaries().await?;
         }
         Ok(())
     }

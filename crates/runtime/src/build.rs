@@ -6,7 +6,7 @@ use crate::channel::{Announcements, Sender};
 use crate::gate::{Gate, InputChannel};
 use crate::in_flight::RestoredChannel;
 use crate::messages::TaskEvent;
-use crate::metrics::{MetricGroup, SubtaskCounters};
+use crate::metrics::{MetricGroup, RestoredTrace, SubtaskCounters};
 use crate::operator::{Lists, OpenCx, Reporter, SubtaskInfo};
 use crate::outbox::Outbox;
 use crate::program::NodeBody;
@@ -94,11 +94,13 @@ impl TaskPlan {
     /// Fetches state, makes and opens the operators, wires them. On the slot's thread.
     pub async fn build(self, env: &Env, waker: &SlotWaker) -> Result<Task> {
         let began = env.now();
+        let mut restored_trace = RestoredTrace::default();
         // One that holds marks may be behind those before it, and what it had not passed on must come again.
         let watermark = self.nodes.iter().map(|node| node.watermark).min();
         let watermark = watermark.unwrap_or(Timestamp::MIN);
         let mut nodes = Vec::with_capacity(self.nodes.len());
         for mut plan in self.nodes {
+            let fetching = env.now();
             let mut keyed = match (&self.restore, &plan.info.uid) {
                 (Some(reader), Some(uid)) if plan.keyed => {
                     let range = plan
@@ -112,9 +114,13 @@ impl TaskPlan {
             if let (Some(uid), true) = (&plan.info.uid, self.restore.is_some()) {
                 self.seams.restore(uid, &mut plan.lists, &mut keyed);
             }
+            let fetched = env.now();
+            restored_trace.download += fetched.since(fetching);
+            restored_trace.bytes += keyed.bytes();
             let restored = self.restore.is_some().then_some(keyed);
             let counters = self.counters.operator(plan.info.node);
             let node = plan.build(env, waker, self.seed, restored, &self.events)?;
+            restored_trace.decode += env.now().since(fetched);
             nodes.push(node.counted(counters));
         }
         let outboxes = self.outputs.into_iter().map(|out| {
@@ -129,9 +135,11 @@ impl TaskPlan {
             self.slice,
         );
         let mut resumed = vec![];
+        let fetching = env.now();
         for (at, mut channel) in self.in_flight {
             let Some(reader) = &self.restore else { break };
             self.seams.fetch(&mut channel);
+            restored_trace.in_flight_rows += channel.channel.rows;
             let input = channel.load(reader).await?;
             match at {
                 0 => resumed.push(input),
@@ -139,6 +147,8 @@ impl TaskPlan {
                 _ => chain.put_before(at, input),
             }
         }
+        restored_trace.in_flight = env.now().since(fetching);
+        counters.note_restored(|restored| *restored = restored_trace);
         let mut inputs = self.inputs;
         self.seams.resume(&mut resumed, &mut inputs);
         let mut gate = (!chain.is_source()).then(|| {

@@ -95,6 +95,8 @@ pub struct Gate {
     follows: Option<Delivery>,
     /// While channels hold what was in flight at the checkpoint: the real ones, not read before those are at their end.
     waiting: Vec<Channel>,
+    /// When that ended, if there was anything.
+    worked_off: Option<Millis>,
     announcements: Announcements,
     /// How many of the announcements were heard.
     heard: usize,
@@ -138,6 +140,7 @@ impl Gate {
             channels: channels.collect(),
             aligner,
             waiting: vec![],
+            worked_off: None,
             announcements: Announcements::default(),
             heard: 0,
             listens: matches!(mode, AlignMode::Unaligned { .. }),
@@ -253,6 +256,11 @@ impl Gate {
         self.captured_from
     }
 
+    /// When what was in flight at the checkpoint was worked off, if there was anything.
+    pub(crate) fn worked_off(&self) -> Option<Millis> {
+        self.worked_off
+    }
+
     /// Notes how the barriers of a cut came in.
     pub(crate) fn note_cut(&self, stats: AlignmentStats, trace: &mut SubtaskTrace) {
         let last = self.last.and_then(|at| self.channels.get(at));
@@ -313,7 +321,7 @@ impl Gate {
                 let channel = index;
                 self.align(now, AlignEvent::Barrier { channel, barrier })
             }
-            Element::End if !self.waiting.is_empty() => self.resumed(at),
+            Element::End if !self.waiting.is_empty() => self.resumed(at, now),
             Element::End => {
                 self.channels[at].ended = true;
                 self.align(now, AlignEvent::ChannelEnded { channel: index })
@@ -381,12 +389,13 @@ impl Gate {
 
     /// When the last channel of what was in flight is at its end, the real ones are read. Until then each holds the watermark
     /// back, at its end too: it goes on in a real one.
-    fn resumed(&mut self, at: usize) -> Delivery {
+    fn resumed(&mut self, at: usize, now: Millis) -> Delivery {
         self.channels[at].blocked = true;
         if self.channels.iter().any(|channel| !channel.blocked) {
             return Delivery::Nothing;
         }
         self.channels = std::mem::take(&mut self.waiting);
+        self.worked_off = Some(now);
         (self.next, self.last) = (0, None);
         self.changed()
     }

@@ -19,6 +19,10 @@ impl RestoredState {
     pub fn take(&mut self, state: &StateId) -> Option<Vec<Bytes>> {
         self.pages.remove(state)
     }
+    /// How many bytes all pages have.
+    pub fn bytes(&self) -> u64 {
+        self.pages.values().flatten().map(|page| page.len() as u64).sum()
+    }
     /// The states that nobody has taken yet.
     pub fn states(&self) -> impl Iterator<Item = &StateId> {
         self.pages.keys()

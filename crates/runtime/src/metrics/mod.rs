@@ -2,15 +2,17 @@
 //!
 //! Nothing here costs a record anything: the engine counts batches, and a user's own metrics are plain cells of the slot's
 //! thread that are brought over after every call of their operator. All counters go on over restarts.
-//! Layout: this file holds the counters, [`time`] what a task spends its time on, [`trace`] what it did for a checkpoint, [`user`] the users' own metrics,
+//! Layout: this file holds the counters, [`time`] what a task spends its time on, [`trace`] what it did for a checkpoint, [`restored`] what its start went into, [`user`] the users' own metrics,
 //! [`snapshot`] all of it at one moment, and rates between two moments.
 //! Non-goals: names for other systems, and who asks.
 
+pub mod restored;
 pub mod snapshot;
 pub mod time;
 pub mod trace;
 pub mod user;
 
+pub use restored::RestoredTrace;
 pub use snapshot::{JobSnapshot, OperatorSnapshot, Rates, SubtaskSnapshot};
 pub use time::TimeSpent;
 pub use trace::{SubtaskTrace, Traces};
@@ -22,8 +24,8 @@ use rivermark_protocol::graph::{Graph, NodeRole};
 use rivermark_protocol::plan::Plan;
 use rivermark_types::{CheckpointId, Millis, NodeId, SubtaskId, Uid, VertexId};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// The highest level that something has reached.
 #[derive(Debug, Default)]
@@ -84,6 +86,7 @@ pub struct SubtaskCounters {
     pub trigger: Arc<LastTrigger>,
     /// What it did for the checkpoints under way.
     pub traces: Traces,
+    restored: Mutex<RestoredTrace>,
     /// Its operators, in the order of the chain.
     pub operators: Vec<Arc<OperatorCounters>>,
 }
@@ -110,6 +113,7 @@ impl Default for SubtaskCounters {
             initialization_ms: AtomicU64::new(0),
             trigger: Arc::default(),
             traces: Traces::default(),
+            restored: Mutex::default(),
             operators: vec![],
         }
     }

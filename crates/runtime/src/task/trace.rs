@@ -33,6 +33,11 @@ impl Task {
         let checkpoint = barrier.checkpoint;
         let now = self.env.now();
         self.trace_phase(checkpoint, Phase::Freeze, now);
+        // No barrier passes before that: the first one is early enough to tell.
+        if let Some(at) = self.gate.as_ref().and_then(Gate::worked_off) {
+            self.counters
+                .note_restored(|restored| restored.worked_off = Some(at));
+        }
         let aligned = self.gate.as_ref().and_then(Gate::last_alignment);
         let aligned = aligned.filter(|stats| stats.checkpoint == checkpoint);
         self.counters.traces.note(checkpoint, |trace| {

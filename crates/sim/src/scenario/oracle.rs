@@ -5,6 +5,7 @@ use super::lies::{JOB_DIR, STATE_DIR};
 use super::plan::{Scenario, SourceKind, Topology};
 use super::rows::Output;
 use crate::Machine;
+use rivermark_job::history::{CHECKPOINTS_KEPT, HISTORY, RECOVERIES_KEPT};
 use rivermark_stream::GuaranteeMode;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -46,6 +47,13 @@ fn finished_rows(machine: &Machine) -> Result<Vec<Output>, String> {
 
 fn is_output(path: &Path) -> bool {
     path.starts_with(OUTPUT_DIR)
+}
+
+/// Records that dead processes were at work on, finished or not.
+const HISTORY_SLACK: usize = 20;
+
+fn is_history(path: &Path) -> bool {
+    path.starts_with(Path::new(JOB_DIR).join(HISTORY))
 }
 
 fn is_hidden(path: &Path) -> bool {
@@ -168,8 +176,8 @@ fn check_running(scenario: &Scenario, found: &[Output]) -> Result<(), String> {
     Ok(())
 }
 
-/// After the end nothing is left in the store but decisions, and no transaction is open. (A scratch file of a process that
-/// was killed stays where temporary files are.)
+/// After the end nothing is left in the store but decisions and the history, which is bounded, and no transaction is open. (A
+/// scratch file of a process that was killed stays where temporary files are.)
 pub(crate) fn check_leftovers(machine: &Machine, outside: &Outside, zombies: bool) -> Result<(), String> {
     let is_decision = |path: &Path| {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -178,11 +186,15 @@ pub(crate) fn check_leftovers(machine: &Machine, outside: &Outside, zombies: boo
     let left: Vec<String> = machine
         .tree()
         .keys()
-        .filter(|path| path.starts_with(STATE_DIR) && !is_decision(path))
+        .filter(|path| path.starts_with(STATE_DIR) && !is_decision(path) && !is_history(path))
         .map(|path| path.display().to_string())
         .collect();
     if !left.is_empty() {
         return Err(format!("{} files are left: {}", left.len(), left.join(", ")));
+    }
+    let records = machine.tree().keys().filter(|path| is_history(path)).count();
+    if records > CHECKPOINTS_KEPT + RECOVERIES_KEPT + HISTORY_SLACK {
+        return Err(format!("{records} records are left in the job's history"));
     }
     // A process that was stopped for a while may have written after its successor looked.
     let hidden = machine
