@@ -6,6 +6,7 @@
 use super::book::Book;
 use super::job::OUTPUT_DIR;
 use crate::{FileCall, FileOp, Machine};
+use rivermark_job::history::HISTORY;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -40,6 +41,8 @@ pub enum SyncSite {
     PartFile,
     /// The sink's directory, before parts are listed and after they got their names.
     OutputDir,
+    /// A record of a checkpoint or a recovery, or a folder of these. Nothing hangs on them.
+    History,
     /// A sync that is not known here.
     Other,
 }
@@ -71,13 +74,16 @@ impl SyncSite {
             SyncSite::JobDir => "job-dir",
             SyncSite::PartFile => "part-file",
             SyncSite::OutputDir => "output-dir",
+            SyncSite::History => "history",
             SyncSite::Other => "other",
         }
     }
 
     /// The site of this name.
     pub fn of_name(name: &str) -> Option<SyncSite> {
-        let mut all = SyncSite::NEEDED.into_iter().chain([SyncSite::JobDir]);
+        let mut all = SyncSite::NEEDED
+            .into_iter()
+            .chain([SyncSite::JobDir, SyncSite::History]);
         all.find(|site| site.name() == name)
     }
 }
@@ -106,6 +112,7 @@ impl Follower {
             self.found = Some(call.op);
         }
         let site = match call.op {
+            FileOp::Sync | FileOp::SyncDir if path.starts_with(job.join(HISTORY)) => SyncSite::History,
             FileOp::Sync if path.starts_with(objects) => SyncSite::ObjectFile,
             FileOp::Sync if path.parent() == Some(job) => SyncSite::DecisionFile,
             FileOp::Sync if path.starts_with(OUTPUT_DIR) => SyncSite::PartFile,
