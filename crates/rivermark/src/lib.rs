@@ -23,9 +23,9 @@ mod options;
 pub mod prelude;
 mod pressure;
 mod progress;
-pub mod wording;
 
 pub use entry::{run, run_with};
+pub use rivermark_job::wording;
 pub use rivermark_stream::Text;
 
 #[cfg(doctest)]

@@ -4,7 +4,8 @@ use super::record::{CallRecord, CheckpointRecord, RECORD_FORMAT, StoreRecord, Su
 use crate::checkpoints::PendingCheckpoint;
 use crate::master::Master;
 use rivermark_protocol::aligner::AlignMode;
-use rivermark_runtime::metrics::{SubtaskCounters, trace};
+use rivermark_runtime::metrics::SubtaskCounters;
+use rivermark_runtime::metrics::trace::{self, Left};
 use rivermark_state::PartTrace;
 use rivermark_types::{CheckpointId, Millis, SubtaskId};
 use std::collections::BTreeMap;
@@ -28,8 +29,11 @@ impl Master {
         let subtasks = names.order.iter().map(|id| {
             let counters = self.counters.subtasks.get(id);
             let mut record = counters.map_or_else(SubtaskRecord::default, |counters| {
-                names.traced(counters, checkpoint, began, since)
+                let mut record = names.traced(counters, checkpoint, began, since);
+                names.unfinished(counters, since.ms(now), &mut record);
+                record
             });
+            record.is_source = self.counters.sources.contains(id);
             names.named(*id, &mut record);
             stored(&written, *id, since, &mut record);
             record.acked = pending.acked.get(id).map(|at| since.ms(*at));
@@ -168,6 +172,30 @@ impl Names {
             known_until: since.ms(trace.until.max(began)),
             at_work: counters.traces.at_work().map(operator),
             ..SubtaskRecord::default()
+        }
+    }
+
+    /// What a subtask has been left with since its last step, if it is not done: no step may have come to tell.
+    fn unfinished(&self, counters: &SubtaskCounters, now: u64, record: &mut SubtaskRecord) {
+        if record.captured.is_some() || record.at_work.is_some() {
+            return;
+        }
+        let ms = now.saturating_sub(record.known_until);
+        record.known_until = now;
+        let phase = match (record.last_barrier, record.cut) {
+            (None, _) => &mut record.before,
+            (Some(_), None) => &mut record.freeze,
+            (Some(_), Some(_)) => &mut record.capture,
+        };
+        match counters.traces.left() {
+            Left::NoRoom(Some(to)) => *phase.no_room.entry(self.subtask(to)).or_default() += ms,
+            Left::Waiting(at) => {
+                let operator = counters.operators.get(at);
+                let name = operator.map_or_else(|| at.to_string(), |operator| operator.name.clone());
+                *phase.waits.entry(name).or_default() += ms;
+            }
+            Left::Ready => phase.others += ms,
+            Left::Idle | Left::NoRoom(None) => phase.idle += ms,
         }
     }
 

@@ -72,6 +72,9 @@ pub struct SubtaskRecord {
     pub vertex: String,
     /// Its slot: a thread that it may share with others.
     pub slot: u32,
+    /// Whether it begins with a source.
+    #[serde(skip_serializing_if = "is_false")]
+    pub is_source: bool,
     /// The first barrier was heard of; a source took its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_barrier: Option<u64>,

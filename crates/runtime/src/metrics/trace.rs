@@ -5,9 +5,9 @@
 //! Non-goals: which of it mattered (the master's side, `rivermark_job::explain`).
 
 use crate::metrics::LastTrigger;
-use rivermark_types::{CheckpointId, Millis, SubtaskId};
+use rivermark_types::{CheckpointId, Millis, SubtaskId, VertexId};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// So many checkpoints are remembered; more are hardly ever under way.
@@ -92,7 +92,7 @@ pub struct Call {
 
 /// What a task was left with by its last step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Left {
+pub enum Left {
     /// Nothing to do.
     #[default]
     Idle,
@@ -104,12 +104,42 @@ pub(crate) enum Left {
     Waiting(usize),
 }
 
+impl Left {
+    /// In one number, so that a step tells it with one store: three bits of kind, thirty of vertex, the rest.
+    fn encoded(self) -> u64 {
+        let (kind, vertex, rest) = match self {
+            Left::Idle => (0, 0, 0),
+            Left::Ready => (1, 0, 0),
+            Left::NoRoom(None) => (2, 0, 0),
+            Left::NoRoom(Some(to)) => (3, u64::from(to.vertex.0), u64::from(to.index)),
+            Left::Waiting(operator) => (4, 0, operator as u64),
+        };
+        kind << 61 | vertex << 31 | rest
+    }
+
+    fn decoded(number: u64) -> Left {
+        let rest = number & ((1 << 31) - 1);
+        match number >> 61 {
+            1 => Left::Ready,
+            2 => Left::NoRoom(None),
+            3 => Left::NoRoom(Some(SubtaskId {
+                vertex: VertexId((number >> 31 & ((1 << 30) - 1)) as u32),
+                index: rest as u32,
+            })),
+            4 => Left::Waiting(rest as usize),
+            _ => Left::Idle,
+        }
+    }
+}
+
 /// The traces of one subtask, newest checkpoints only. Its task writes, anybody reads.
 #[derive(Debug, Default)]
 pub struct Traces {
     of: Mutex<BTreeMap<CheckpointId, SubtaskTrace>>,
     /// The operator in a call now, counted from 1.
     at_work: AtomicUsize,
+    /// What the last step left the task with.
+    left: AtomicU64,
 }
 
 impl Traces {
@@ -121,6 +151,11 @@ impl Traces {
     /// The operator that is in a call at this moment, by its place in the chain.
     pub fn at_work(&self) -> Option<usize> {
         self.at_work.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// What the task is left with since its last step.
+    pub fn left(&self) -> Left {
+        Left::decoded(self.left.load(Ordering::Relaxed))
     }
 
     /// An operator is called.
@@ -255,6 +290,7 @@ impl Tracer {
         trigger: &LastTrigger,
     ) {
         self.left = left;
+        traces.left.store(left.encoded(), Ordering::Relaxed);
         self.follow(trigger);
         if writer_is_behind && let Some(checkpoint) = self.open {
             let ms = now.since(self.last).as_millis() as u64;
@@ -308,5 +344,89 @@ impl Tracer {
         if self.open == Some(checkpoint) {
             self.open = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+    const SINK: SubtaskId = SubtaskId {
+        vertex: VertexId(7),
+        index: 300_000,
+    };
+
+    #[test]
+    fn what_a_task_is_left_with_passes_through_one_number() {
+        for left in [
+            Left::Idle,
+            Left::Ready,
+            Left::NoRoom(None),
+            Left::NoRoom(Some(SINK)),
+            Left::Waiting(3),
+        ] {
+            assert_eq!(Left::decoded(left.encoded()), left);
+        }
+    }
+
+    fn call(operator: usize, ms: u64) -> Call {
+        Call {
+            operator,
+            ns: ms * MS,
+            rows: 1,
+        }
+    }
+
+    #[test]
+    fn time_counts_from_the_trigger_by_phase_and_the_wait_by_what_the_step_before_left() {
+        let (trigger, traces, mut calls) = (LastTrigger::default(), Traces::default(), Calls::default());
+        let mut tracer = Tracer::new(&trigger);
+        let checkpoint = CheckpointId(4);
+        // A step from 0 to 100, of which a call took 90; the trigger came at 70.
+        tracer.begin(|| Millis(0), (&mut calls, &traces), &trigger);
+        calls.add(call(1, 90));
+        trigger.set(checkpoint, Millis(70));
+        tracer.end(
+            Millis(100),
+            Left::NoRoom(Some(SINK)),
+            false,
+            (&mut calls, &traces),
+            &trigger,
+        );
+        // Twenty without room, then a barrier after five at work, then eight in the freeze.
+        tracer.begin(|| Millis(120), (&mut calls, &traces), &trigger);
+        calls.add(call(0, 5));
+        tracer.enter(
+            checkpoint,
+            Phase::Freeze,
+            Millis(125),
+            (&mut calls, &traces),
+            &trigger,
+        );
+        calls.add(call(1, 8));
+        tracer.end(
+            Millis(133),
+            Left::Waiting(1),
+            false,
+            (&mut calls, &traces),
+            &trigger,
+        );
+        tracer.begin(|| Millis(140), (&mut calls, &traces), &trigger);
+        tracer.close(checkpoint);
+        tracer.end(Millis(500), Left::Idle, false, (&mut calls, &traces), &trigger);
+
+        let trace = traces.of(checkpoint).unwrap();
+        let [before, freeze, ..] = &trace.phases;
+        assert_eq!(
+            before.busy,
+            [5 * MS, 31 * MS],
+            "no more than since the trigger, and a little"
+        );
+        assert_eq!(before.longest.unwrap().operator, 1);
+        assert_eq!(before.no_room_ms, BTreeMap::from([(SINK, 20)]));
+        assert_eq!(freeze.busy, [0, 8 * MS]);
+        assert_eq!(freeze.waits_ms, BTreeMap::from([(1, 7)]));
+        assert_eq!(trace.until, Millis(140));
     }
 }

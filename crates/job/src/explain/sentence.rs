@@ -1,0 +1,191 @@
+//! The critical path in one sentence. Pure.
+
+use super::path::{Piece, Stage, critical_path};
+use super::reason::{Reason, Skew};
+use super::record::CheckpointRecord;
+use crate::wording::{count, counted, size, span};
+use serde::Serialize;
+use std::time::Duration;
+
+/// Pieces of less than one in so many of the whole are added up as the rest.
+const WORTH_TELLING: u64 = 50;
+
+/// Why a checkpoint took as long as it did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// From its trigger to its end.
+    pub total_ms: u64,
+    /// In one sentence.
+    pub sentence: String,
+    /// The pieces of the critical path, the first first.
+    pub path: Vec<Piece>,
+}
+
+/// Explains a checkpoint by its record.
+pub fn explain(record: &CheckpointRecord) -> Explanation {
+    let mut path = critical_path(record);
+    path.reverse();
+    Explanation {
+        total_ms: record.ended,
+        sentence: sentence(record, &path),
+        path,
+    }
+}
+
+/// Pieces that are told together: they went into the same, for the same reason.
+struct Told {
+    ms: u64,
+    subtasks: Vec<String>,
+    stage: Stage,
+    reason: Reason,
+}
+
+fn sentence(record: &CheckpointRecord, path: &[Piece]) -> String {
+    let mut told: Vec<Told> = vec![];
+    let mut rest = 0;
+    for piece in path {
+        let same = |told: &&mut Told| {
+            told.stage == piece.stage && told.reason == piece.reason && piece.reason != Reason::Unknown
+        };
+        if let Some(told) = told.iter_mut().find(same) {
+            told.ms += piece.ms;
+            told.subtasks.push(piece.subtask.clone());
+        } else {
+            told.push(Told {
+                ms: piece.ms,
+                subtasks: vec![piece.subtask.clone()],
+                stage: piece.stage,
+                reason: piece.reason.clone(),
+            });
+        }
+    }
+    told.sort_by_key(|told| std::cmp::Reverse(told.ms));
+    let mut parts = vec![];
+    for (at, told) in told.iter().enumerate() {
+        if at > 0 && told.ms * WORTH_TELLING < record.ended {
+            rest += told.ms;
+        } else {
+            parts.push(format!("{} {}", ms(told.ms), told.text(record)));
+        }
+    }
+    if rest > 0 {
+        parts.push(format!("{} for the rest", ms(rest)));
+    }
+    let what = match (&record.given_up, parts.is_empty()) {
+        (_, true) => return format!("{}: too short to tell", ms(record.ended)),
+        (None, false) => ms(record.ended),
+        (Some(why), false) => format!("given up after {} ({why})", ms(record.ended)),
+    };
+    format!("{what} = {}", parts.join(" + "))
+}
+
+impl Told {
+    fn text(&self, record: &CheckpointRecord) -> String {
+        let of = self.subtasks.join(" and ");
+        let what = match self.stage {
+            Stage::Enumerators => "asking the sources' enumerators".to_owned(),
+            Stage::Barrier if of.is_empty() => "before the barriers were sent".to_owned(),
+            Stage::Barrier => format!("the barrier waited before {of}"),
+            Stage::Timeout => format!("{of} aligned until its barriers might overtake"),
+            Stage::Freeze => format!("the barrier passed through {of}"),
+            Stage::Capture => {
+                let subtask = record.subtasks.iter().find(|subtask| subtask.name == of);
+                let state = subtask.map_or_else(String::new, |subtask| {
+                    let rows = counted(subtask.rows, "row");
+                    format!(" ({rows}, {})", size(subtask.bytes))
+                });
+                format!("the state of {of}{state} was copied")
+            }
+            Stage::Encode => "rows were encoded".to_owned(),
+            Stage::Upload => {
+                let objects = counted(record.store.objects.into(), "object");
+                format!("the store took {} in {objects}", size(record.bytes))
+            }
+            Stage::Acknowledge => "the report was on its way".to_owned(),
+            Stage::Decision => "the decision was written".to_owned(),
+        };
+        let why = self.reason.text();
+        match why.is_empty() {
+            true => what,
+            false => format!("{what}, {why}"),
+        }
+    }
+}
+
+impl Reason {
+    /// As the end of a sentence about the subtask; empty if there is nothing to say.
+    pub fn text(&self) -> String {
+        match self {
+            Reason::Unknown => String::new(),
+            Reason::Backpressure { by, why } => match why.of(by) {
+                why if why.is_empty() => format!("held back by {by} (backpressure)"),
+                why => format!("held back by {by} (backpressure), {why}"),
+            },
+            why => why.of("it"),
+        }
+    }
+
+    /// The same about a subtask that was named just before.
+    fn of(&self, it: &str) -> String {
+        match self {
+            Reason::Unknown => String::new(),
+            Reason::Backpressure { .. } => self.text(),
+            Reason::OneCall {
+                operator,
+                ms: took,
+                rows,
+            } => {
+                let rows = match rows {
+                    None => ", and still is".to_owned(),
+                    Some(0) => String::new(),
+                    Some(rows) => format!(", for {}", counted(*rows, "row")),
+                };
+                format!(
+                    "which was inside one call of {operator} for {}{rows}: nothing passes inside a call",
+                    ms(*took)
+                )
+            }
+            Reason::Busy { operator, skew: None } => format!("which was busy in {operator}"),
+            Reason::Busy {
+                operator,
+                skew: Some(skew),
+            } => format!("which was busy in {operator} with {}", skew.text()),
+            Reason::Waits { operator } => format!("where {operator} waited for what is outside"),
+            Reason::Slot { by, why } => format!("whose slot was held by {by}, {}", why.of(by)),
+            Reason::Writer { retries: 0, .. } => "as fast as the store is".to_owned(),
+            Reason::Writer { retries, error } => {
+                let error = error
+                    .as_ref()
+                    .map_or_else(String::new, |error| format!(", the last time because {error}"));
+                format!("which had to be asked {} again{error}", counted_times(*retries))
+            }
+            Reason::Skew(skew) => format!("which has {}", skew.text()),
+            Reason::KeepsOrder { from, why } => {
+                let why = match why.of(it) {
+                    why if why.is_empty() => why,
+                    why => format!(", {why}"),
+                };
+                format!("by the channel from {from}, in which no barrier may overtake{why}")
+            }
+        }
+    }
+}
+
+impl Skew {
+    fn text(&self) -> String {
+        format!(
+            "{} {}, the subtask in the middle {} (skew)",
+            count(self.has),
+            self.of,
+            count(self.median)
+        )
+    }
+}
+
+fn counted_times(n: u32) -> String {
+    counted(n.into(), "time")
+}
+
+pub(super) fn ms(ms: u64) -> String {
+    span(Duration::from_millis(ms))
+}
