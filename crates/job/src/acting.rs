@@ -50,9 +50,7 @@ impl Master {
                 if reason.is_failure() {
                     tracing::warn!("checkpoint {checkpoint} was given up, the job goes on: {reason}");
                 }
-                if let Some(pending) = self.pending.get_mut(&checkpoint) {
-                    pending.given_up = Some(reason.to_string());
-                }
+                self.keep_record_of_abort(checkpoint, &reason.to_string());
                 self.stats.send_modify(|stats| stats.aborted += 1);
                 if let Some(attempt) = attempt {
                     attempt
@@ -321,10 +319,9 @@ impl Master {
     }
 
     fn discard(&mut self, checkpoint: CheckpointId) {
+        // Unless it was told before: who fails with the attempt is not.
+        self.keep_record_of_abort(checkpoint, "its attempt ended");
         if let Some(pending) = self.pending.remove(&checkpoint) {
-            let why = pending.given_up.clone();
-            let why = why.unwrap_or_else(|| "its attempt ended".to_owned());
-            self.keep_record(checkpoint, &pending, Some(why));
             self.cleaner.delete(object_keys(&pending.objects));
         }
         self.snapshots.abort(checkpoint);

@@ -30,8 +30,8 @@ pub(crate) struct PendingCheckpoint {
     pub(crate) acked: BTreeMap<SubtaskId, Millis>,
     /// The decision began.
     pub(crate) deciding: Option<Millis>,
-    /// Why it is given up.
-    pub(crate) given_up: Option<String>,
+    /// What became of it is kept already.
+    pub(crate) is_kept: bool,
     entries: BTreeMap<Uid, Vec<SubtaskEntry>>,
     rows: u64,
 }
@@ -47,7 +47,7 @@ impl PendingCheckpoint {
             barriers_sent: None,
             acked: BTreeMap::new(),
             deciding: None,
-            given_up: None,
+            is_kept: false,
             entries: BTreeMap::new(),
             rows: 0,
         }

@@ -193,10 +193,7 @@ impl Records {
 
     async fn read<T: serde::de::DeserializeOwned>(&self, id: Id) -> Result<T> {
         let key = key(id)?;
-        let entries = self.blob.list("").await?;
-        let len = entries.iter().find(|entry| entry.key == key);
-        let len = len.ok_or_else(|| Failure::invalid(format!("{HISTORY}/{key} was deleted just now")))?;
-        let bytes = self.blob.get_range(&key, 0..len.len).await?;
+        let bytes = self.blob.get(&key).await?;
         serde_json::from_slice(&bytes)
             .map_err(|error| Failure::invalid(format!("{HISTORY}/{key} cannot be read: {error}")))
     }

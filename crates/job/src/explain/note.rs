@@ -12,6 +12,17 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Master {
+    /// Keeps the record of a checkpoint that is given up, once.
+    pub(crate) fn keep_record_of_abort(&mut self, checkpoint: CheckpointId, why: &str) {
+        let Some(mut pending) = self.pending.remove(&checkpoint) else {
+            return;
+        };
+        if !std::mem::replace(&mut pending.is_kept, true) {
+            self.keep_record(checkpoint, &pending, Some(why.to_owned()));
+        }
+        self.pending.insert(checkpoint, pending);
+    }
+
     /// Keeps the record of a checkpoint that was decided, or was given up for this reason.
     pub(crate) fn keep_record(
         &self,
