@@ -115,21 +115,13 @@ impl Told {
 impl Reason {
     /// As the end of a sentence about the subtask; empty if there is nothing to say.
     pub fn text(&self) -> String {
+        let and = |text: String, why: &Reason| match why.text() {
+            why if why.is_empty() => text,
+            why => format!("{text}, {why}"),
+        };
         match self {
             Reason::Unknown => String::new(),
-            Reason::Backpressure { by, why } => match why.of(by) {
-                why if why.is_empty() => format!("held back by {by} (backpressure)"),
-                why => format!("held back by {by} (backpressure), {why}"),
-            },
-            why => why.of("it"),
-        }
-    }
-
-    /// The same about a subtask that was named just before.
-    fn of(&self, it: &str) -> String {
-        match self {
-            Reason::Unknown => String::new(),
-            Reason::Backpressure { .. } => self.text(),
+            Reason::Backpressure { by, why } => and(format!("held back by {by} (backpressure)"), why),
             Reason::OneCall {
                 operator,
                 ms: took,
@@ -151,7 +143,7 @@ impl Reason {
                 skew: Some(skew),
             } => format!("which was busy in {operator} with {}", skew.text()),
             Reason::Waits { operator } => format!("where {operator} waited for what is outside"),
-            Reason::Slot { by, why } => format!("whose slot was held by {by}, {}", why.of(by)),
+            Reason::Slot { by, why } => and(format!("whose slot was held by {by}"), why),
             Reason::Writer { retries: 0, .. } => "as fast as the store is".to_owned(),
             Reason::Writer { retries, error } => {
                 let error = error
@@ -161,11 +153,11 @@ impl Reason {
             }
             Reason::Skew(skew) => format!("which has {}", skew.text()),
             Reason::KeepsOrder { from, why } => {
-                let why = match why.of(it) {
-                    why if why.is_empty() => why,
-                    why => format!(", {why}"),
-                };
-                format!("by the channel from {from}, in which no barrier may overtake{why}")
+                let order = format!("no barrier may overtake in the channel from {from}");
+                match why.text() {
+                    why if why.is_empty() => order,
+                    why => format!("{why}, and {order}"),
+                }
             }
         }
     }

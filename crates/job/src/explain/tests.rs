@@ -233,7 +233,8 @@ fn a_channel_that_keeps_its_order_is_named_where_barriers_were_to_overtake() {
     let sentence = explain(&record(3_004, vec![source, map])).sentence;
     assert!(
         sentence.contains(
-            "2.9 s the barrier waited before map/0, by the channel from source/0, in which no barrier may overtake, which was busy in map"
+            "2.9 s the barrier waited before map/0, which was busy in map, and no barrier may overtake in the channel from \
+             source/0"
         ),
         "{sentence}"
     );
