@@ -5,11 +5,13 @@
 //! `error: `. Exit codes: 0 all well, 1 something was found, 2 wrong usage (or nothing there to look at).
 //!
 //! - [`checkpoint`]: lists a job's checkpoints, and checks that they can be restored
+//! - [`explain`]: says what the time of a checkpoint or of a recovery went into
 //!
 //! Shared: [`place`] (from DIR to a job's storage, read-only), [`page`] (writing to standard output, tables, colours).
 //! Non-goals: running a job (its own executable does), and changing anything.
 
 mod checkpoint;
+mod explain;
 mod page;
 mod place;
 
@@ -44,6 +46,9 @@ enum Command {
     /// A job's checkpoints: which there are, and whether they are sound
     #[command(subcommand)]
     Checkpoint(checkpoint::Command),
+    /// Why a checkpoint or a recovery took so long
+    #[command(subcommand)]
+    Explain(explain::Command),
 }
 
 /// What a command found out.
@@ -60,6 +65,7 @@ type Outcome = Result<Verdict, String>;
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Checkpoint(command) => checkpoint::run(&command),
+        Command::Explain(command) => explain::run(&command),
     };
     match outcome {
         Ok(Verdict::Well) => ExitCode::SUCCESS,
