@@ -16,6 +16,7 @@ chapters! {
     EventTime: "event-time.md",
     State: "state.md",
     Checkpoints: "checkpoints.md",
+    SlowCheckpoints: "slow-checkpoints.md",
     SourcesAndSinks: "sources-and-sinks.md",
     Failures: "failures.md",
     Testing: "testing.md",

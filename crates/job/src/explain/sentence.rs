@@ -10,6 +10,9 @@ use std::time::Duration;
 /// Pieces of less than one in so many of the whole are added up as the rest.
 const WORTH_TELLING: u64 = 50;
 
+/// Of subtasks that are told together, those with less than one in so many of the largest part are not named.
+const NAMED: u64 = 10;
+
 /// Why a checkpoint took as long as it did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
@@ -35,7 +38,8 @@ pub fn explain(record: &CheckpointRecord) -> Explanation {
 /// Pieces that are told together: they went into the same, for the same reason.
 struct Told {
     ms: u64,
-    subtasks: Vec<String>,
+    /// Each with its part.
+    subtasks: Vec<(u64, String)>,
     stage: Stage,
     reason: Reason,
 }
@@ -49,11 +53,11 @@ fn sentence(record: &CheckpointRecord, path: &[Piece]) -> String {
         };
         if let Some(told) = told.iter_mut().find(same) {
             told.ms += piece.ms;
-            told.subtasks.push(piece.subtask.clone());
+            told.subtasks.push((piece.ms, piece.subtask.clone()));
         } else {
             told.push(Told {
                 ms: piece.ms,
-                subtasks: vec![piece.subtask.clone()],
+                subtasks: vec![(piece.ms, piece.subtask.clone())],
                 stage: piece.stage,
                 reason: piece.reason.clone(),
             });
@@ -80,8 +84,18 @@ fn sentence(record: &CheckpointRecord, path: &[Piece]) -> String {
 }
 
 impl Told {
+    /// Those with a part worth telling, the largest first.
+    fn names(&self) -> String {
+        let mut named: Vec<&(u64, String)> = self.subtasks.iter().collect();
+        named.sort_by_key(|(ms, _)| std::cmp::Reverse(*ms));
+        let most = named.first().map_or(0, |(ms, _)| *ms);
+        named.retain(|(ms, _)| ms * NAMED >= most);
+        let names: Vec<&str> = named.iter().map(|(_, name)| name.as_str()).collect();
+        names.join(" and ")
+    }
+
     fn text(&self, record: &CheckpointRecord) -> String {
-        let of = self.subtasks.join(" and ");
+        let of = self.names();
         let what = match self.stage {
             Stage::Enumerators => "asking the sources' enumerators".to_owned(),
             Stage::Barrier if of.is_empty() => "before the barriers were sent".to_owned(),
