@@ -49,7 +49,7 @@ async fn repeating<T, F: Future<Output = Result<T, StorageError>>>(
 }
 
 /// How long a read is tried for a restore. Restarting does not help a store that is away, and would use up the restarts.
-const PATIENCE: Duration = Duration::from_secs(15 * 60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 /// A store whose reads wait for it to come back. For restores: whoever waits is cancelled with its attempt.
 pub(crate) struct PatientBlob {

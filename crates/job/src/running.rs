@@ -5,17 +5,24 @@ use crate::claim::read_manifest;
 use crate::handle::Request;
 use crate::master::{Internal, Master};
 use crate::restore::{Restored, restore};
-use crate::retry::PatientBlob;
+use crate::retry::{PATIENCE, PatientBlob};
 use crate::sources::{ReaderOrders, SourceCoordination};
 use rivermark_protocol::coordinator::CkEvent;
 use rivermark_runtime::deploy::{Deployment, Restore};
 use rivermark_runtime::source::{Discovery, SourceEnumerator};
 use rivermark_runtime::{NodeBody, OperatorReport, SinkPhase, TaskCommand};
 use rivermark_state::{Manifest, SnapshotReader};
+use rivermark_storage::backoff;
 use rivermark_types::{Attempt, CheckpointId, Failure, NodeId, Result, SnapshotKind, SubtaskId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
+
+/// How often the end of a job is written while it is known not to be, and the waits between.
+const END_TRIES: u32 = 10;
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 impl Master {
     /// Starts the next attempt from the newest decided checkpoint.
@@ -291,15 +298,12 @@ impl Master {
                 return tracing::warn!(%error, "the job's head cannot be written; its checkpoints are kept");
             }
         };
-        for _ in 0..10 {
+        // In doubt it is asked for longer: if it was written, nobody names the objects any more.
+        let (until, mut in_doubt) = (self.env.now().after(PATIENCE), false);
+        for tries in 0.. {
             use rivermark_storage::CasOutcome::*;
-            match self
-                .spec
-                .storage
-                .cas
-                .compare_and_set(Some(self.owned.version), bytes.clone())
-                .await
-            {
+            let cas = &self.spec.storage.cas;
+            let error = match cas.compare_and_set(Some(self.owned.version), bytes.clone()).await {
                 Committed { version } => {
                     self.owned.version = version;
                     self.owned.head = head;
@@ -308,11 +312,23 @@ impl Master {
                 Conflict(_) => {
                     return tracing::warn!("a newer run has taken over; the checkpoints are its own");
                 }
-                NotWritten(error) | Unknown(error) => {
-                    tracing::debug!(%error, "the end of the job is written again");
-                    self.env.sleep(std::time::Duration::from_millis(100)).await;
+                NotWritten(error) => error,
+                Unknown(error) => {
+                    in_doubt = true;
+                    error
                 }
+            };
+            let goes_on = if in_doubt {
+                self.env.now() < until
+            } else {
+                tries < END_TRIES
+            };
+            if !goes_on {
+                break;
             }
+            tracing::debug!(%error, "the end of the job is written again");
+            let wait = backoff(FIRST_WAIT, LONGEST_WAIT, tries, self.env.random_u64());
+            self.env.sleep(wait).await;
         }
         tracing::warn!("the store does not answer: the finished job's checkpoints are kept");
     }

@@ -309,3 +309,13 @@ fn what_the_enumerator_said_comes_back_from_a_checkpoint() {
 fn a_split_is_named_by_its_id() {
     assert_eq!(SplitId::from("a.csv:0").to_string(), "a.csv:0");
 }
+
+#[test]
+fn a_finished_split_that_is_forgotten_may_be_found_again() {
+    let mut tracker = with(&["a"]);
+    ask(&mut tracker, 0);
+    tracker.finished(0, &"a".into()).unwrap();
+    assert_eq!(tracker.discovered([found("a", None)]), 0, "it is known");
+    tracker.forget_finished();
+    assert_eq!(tracker.discovered([found("a", None)]), 1);
+}
