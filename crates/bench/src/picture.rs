@@ -1,4 +1,4 @@
-//! Drawings of what was measured over time, as SVG.
+//! Drawings of what was measured, as SVG.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -10,16 +10,32 @@ const RIGHT: f64 = 20.0;
 const TOP: f64 = 46.0;
 const BOTTOM: f64 = 48.0;
 
-/// A drawing: points over time, perhaps with a part of the time set off.
+/// A drawing: curves, mostly over time, perhaps with a part of the time set off.
 pub struct Picture {
     title: String,
     across: &'static str,
     up: &'static str,
-    points: Vec<(f64, f64)>,
+    curves: Vec<Curve>,
     /// A part of the time, and what happened in it.
     span: Option<(f64, f64, &'static str)>,
     /// Round values above which something is drawn too.
     lines: Vec<(f64, &'static str)>,
+}
+
+/// A line through points, in a colour of its own.
+struct Curve {
+    /// Nothing if it is the only one.
+    name: &'static str,
+    points: Vec<(f64, f64)>,
+}
+
+const COLOURS: [&str; 4] = ["#1f6f8b", "#c05a1c", "#4c8c3f", "#7a4fa0"];
+
+fn alone(points: impl Iterator<Item = (f64, f64)>) -> Vec<Curve> {
+    vec![Curve {
+        name: "",
+        points: points.collect(),
+    }]
 }
 
 /// Outputs over time around a checkpoint that took so many milliseconds.
@@ -28,7 +44,7 @@ pub fn throughput(shape: &str, complete_ms: f64, series: &[(f64, f64)]) -> Pictu
         title: format!("Outputs around a checkpoint of {shape} (each point 10 ms)"),
         across: "milliseconds after the freeze",
         up: "million outputs a second",
-        points: series.iter().map(|(ms, rate)| (*ms, rate / 1e6)).collect(),
+        curves: alone(series.iter().map(|(ms, rate)| (*ms, rate / 1e6))),
         span: Some((0.0, complete_ms, "checkpoint under way")),
         lines: vec![],
     }
@@ -41,9 +57,32 @@ pub fn latency(rate: u64, series: &[(f64, f64)]) -> Picture {
         title: format!("Slowest of each 10 ms at {rate} events a second, checkpoints every second"),
         across: "milliseconds",
         up: "milliseconds from event to output",
-        points: series[last..].iter().map(|(ms, us)| (*ms, us / 1e3)).collect(),
+        curves: alone(series[last..].iter().map(|(ms, us)| (*ms, us / 1e3))),
         span: None,
         lines: vec![(1.0, "1 ms")],
+    }
+}
+
+/// How long checkpoints took in some modes, the shortest of each first.
+pub fn durations(modes: &[(&'static str, Vec<f64>)]) -> Picture {
+    let curves = modes.iter().map(|(name, times)| {
+        let share = |at: usize| 100.0 * at as f64 / (times.len().max(2) - 1) as f64;
+        Curve {
+            name,
+            points: times
+                .iter()
+                .enumerate()
+                .map(|(at, ms)| (share(at), *ms))
+                .collect(),
+        }
+    });
+    Picture {
+        title: "Checkpoints behind a sink at a hundredth of its speed".to_owned(),
+        across: "per cent of the checkpoints",
+        up: "took at most so many milliseconds",
+        curves: curves.collect(),
+        span: None,
+        lines: vec![],
     }
 }
 
@@ -56,14 +95,15 @@ impl Picture {
     }
 
     fn svg(&self) -> String {
-        let xs = || self.points.iter().map(|point| point.0);
+        let points = || self.curves.iter().flat_map(|curve| &curve.points);
+        let xs = || points().map(|point| point.0);
         let (first, last) = (
             xs().fold(f64::INFINITY, f64::min),
             xs().fold(f64::NEG_INFINITY, f64::max),
         );
-        let highest = self.points.iter().map(|point| point.1).fold(0.0, f64::max);
+        let highest = points().map(|point| point.1).fold(0.0, f64::max);
         let highest = self.lines.iter().map(|line| line.0).fold(highest, f64::max);
-        if self.points.len() < 2 || highest <= 0.0 {
+        if first >= last || highest <= 0.0 {
             return "<svg xmlns=\"http://www.w3.org/2000/svg\"/>\n".to_owned();
         }
         let step_up = round_step(highest / 5.0);
@@ -133,14 +173,21 @@ impl Picture {
                 y(*value) - 4.0
             ));
         }
-        let path = self.points.iter().enumerate().map(|(i, (across, up))| {
-            let to = if i == 0 { 'M' } else { 'L' };
-            format!("{to}{:.1} {:.1}", x(*across), y(*up))
-        });
-        line(format!(
-            "<path d=\"{}\" fill=\"none\" stroke=\"#1f6f8b\" stroke-width=\"1.5\"/>",
-            path.collect::<String>()
-        ));
+        for (at, Curve { name, points }) in self.curves.iter().enumerate() {
+            let colour = COLOURS[at % COLOURS.len()];
+            let path = points.iter().enumerate().map(|(i, (across, up))| {
+                let to = if i == 0 { 'M' } else { 'L' };
+                format!("{to}{:.1} {:.1}", x(*across), y(*up))
+            });
+            line(format!(
+                "<path d=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>",
+                path.collect::<String>()
+            ));
+            line(format!(
+                "<text x=\"{:.1}\" y=\"22\" text-anchor=\"end\" fill=\"{colour}\">{name}</text>",
+                WIDTH - RIGHT - 80.0 * (self.curves.len() - 1 - at) as f64
+            ));
+        }
         line("</svg>".to_owned());
         svg
     }
@@ -187,5 +234,11 @@ mod tests {
         let svg = throughput("3x16B", 40.0, &series).svg();
         assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n"));
         assert_eq!(svg.matches('L').count(), 9);
+        let modes = [("slow", vec![1.0, 5.0, 9.0]), ("fast", vec![1.0, 2.0])];
+        let svg = durations(&modes).svg();
+        assert_eq!(
+            (svg.matches('L').count(), svg.matches("slow</text>").count()),
+            (3, 1)
+        );
     }
 }

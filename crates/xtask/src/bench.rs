@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Small and short, for a first look: less than a minute instead of less than ten
     #[arg(long)]
     quick: bool,
-    /// Draw throughput and latency over time around checkpoints as SVG files in this folder
+    /// Draw throughput and latency around checkpoints, and how long these take, as SVG files in this folder
     #[arg(long, value_name = "DIR")]
     pictures: Option<PathBuf>,
     /// So small that the numbers mean nothing: for the test of their form
@@ -54,7 +54,7 @@ time without output), after_over_before (throughput), worst50ms (share of the us
 complete_ms, growth_gap_ms (gap_ms while the state grew); of `latency` also p50_us, p99_us, p999_us, p9999_us,
 limit_p50_us, limit_p99_us; of `restore` also shape, first_output_ms, where events are rows restored; of
 `backpressure` and `skew` (where `checkpoints` is the mode) also p50_ms and p99_ms from trigger to decision, of `backpressure`
-unloaded_p99_ms, measured (how many checkpoints), in_flight_mb (the most), rows_a_batch and sink_ms_a_row, of `skew` even_p50_ms,
+unloaded_p50_ms and unloaded_p99_ms, measured (how many checkpoints), in_flight_mb (the most), rows_a_batch and sink_ms_a_row, of `skew` even_p50_ms,
 even_p99_ms, p50_over_even.";
 
 pub(crate) fn run(args: &Args) -> Outcome {

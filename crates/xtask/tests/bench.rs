@@ -39,6 +39,7 @@ fn own(name: &str) -> &'static [&'static str] {
         "backpressure" => &[
             "p50_ms",
             "p99_ms",
+            "unloaded_p50_ms",
             "unloaded_p99_ms",
             "measured",
             "in_flight_mb",
@@ -106,7 +107,12 @@ fn every_workload_gives_rows_of_the_promised_form_and_pictures() {
     drawn.sort();
     assert_eq!(
         drawn,
-        ["latency.svg", "throughput-narrow.svg", "throughput-wide.svg"]
+        [
+            "backpressure.svg",
+            "latency.svg",
+            "throughput-narrow.svg",
+            "throughput-wide.svg"
+        ]
     );
 }
 

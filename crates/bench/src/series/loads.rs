@@ -1,6 +1,7 @@
 //! How long checkpoints take under backpressure and under skew, in each alignment mode, beside jobs without either.
 
 use super::{Series, row, temporary};
+use crate::picture;
 use crate::rows::Row;
 use crate::trial::steady::Rate;
 use crate::trial::times::{Measured, Mode, Times};
@@ -45,6 +46,7 @@ pub(super) fn backpressure(series: &mut Series<'_>) -> Result<(), String> {
     (series.progress)("backpressure: without any");
     let unloaded = one(Mode::Aligned, slow as u64, 0, sizes.timed_checkpoints)?;
     let sink_ns = 1e9 * f64::from(WORKERS) / slow;
+    let mut times = vec![("no pressure", unloaded.times_ms.clone())];
     for mode in MODES {
         (series.progress)(&format!("backpressure: {}", mode.name()));
         let pressed = one(mode, MORE_THAN_ENOUGH, sink_ns as u64, sizes.timed_checkpoints)?;
@@ -52,6 +54,7 @@ pub(super) fn backpressure(series: &mut Series<'_>) -> Result<(), String> {
             own: vec![
                 ("p50_ms", pressed.quantile_ms(0.5)),
                 ("p99_ms", pressed.quantile_ms(0.99)),
+                ("unloaded_p50_ms", unloaded.quantile_ms(0.5)),
                 ("unloaded_p99_ms", unloaded.quantile_ms(0.99)),
                 ("measured", pressed.times_ms.len() as f64),
                 ("in_flight_mb", pressed.in_flight_bytes as f64 / 1e6),
@@ -60,8 +63,12 @@ pub(super) fn backpressure(series: &mut Series<'_>) -> Result<(), String> {
             ],
             ..beside("backpressure", WORKERS, mode, unloaded.rate, pressed.rate)
         });
+        times.push((mode.name(), pressed.times_ms));
     }
-    Ok(())
+    match &series.pictures {
+        Some(dir) => picture::durations(&times).write(&dir.join("backpressure.svg")),
+        None => Ok(()),
+    }
 }
 
 /// Half of the events in one of eight partitions and a fifth with one key, beside the same without skew.

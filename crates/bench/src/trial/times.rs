@@ -160,14 +160,10 @@ impl Times {
                 break;
             }
         }
-        // Without any there is still a rate to measure.
-        pause(
-            Duration::from_nanos(end.saturating_sub(now_ns())).min(if self.checkpoints == 0 {
-                Duration::MAX
-            } else {
-                PAUSE
-            }),
-        );
+        if self.checkpoints == 0 {
+            // There is still a rate to measure.
+            pause(Duration::from_millis(self.millis));
+        }
         Ok(())
     }
 }
