@@ -16,7 +16,7 @@ use rivermark_env::{BoxFuture, Env};
 use rivermark_job::JobStats;
 use rivermark_protocol::coordinator::CoordinatorConfig;
 use rivermark_state::WriterConfig;
-use rivermark_state::fsck::{FsckReport, check_job};
+use rivermark_state::fsck::{FsckReport, Orphan, Standing, check_job};
 use rivermark_state::writer::HARD_LIMIT;
 use rivermark_storage::faulty::{Fault, Operation};
 use rivermark_storage::{Cas, CasOutcome, Head, LocalBlob, LocalCas, StorageError};
@@ -276,6 +276,8 @@ pub(crate) struct Inspector {
     next_look_at_scratch: u64,
     /// What checks that were started while the job ran have found.
     found: Rc<RefCell<Vec<Found>>>,
+    /// The decision at the last look, and what it did not name.
+    last: (u64, Vec<Orphan>),
     problem: Option<String>,
 }
 
@@ -292,6 +294,7 @@ impl Inspector {
             looks,
             next_look_at_scratch: 0,
             found: Rc::default(),
+            last: (0, vec![]),
             problem: None,
         })
     }
@@ -309,7 +312,7 @@ impl Inspector {
             let killed = matches!(self.outage.strike, Some((_, Strike::Kill)));
             let wrong = found
                 .into_iter()
-                .find_map(|found| wrong_while_it_runs(found, killed).err());
+                .find_map(|found| self.wrong_while_it_runs(found, killed).err());
             self.problem = self
                 .problem
                 .take()
@@ -367,6 +370,30 @@ impl Inspector {
         })
     }
 
+    /// While the job runs the store may be looked at before there is anything, and objects may be under way. What a run that was
+    /// killed has left is swept at the end of the next. And as long as a decision is in doubt for the job, what it subsumed
+    /// stays: only what was there for nothing at an older decision too should have gone.
+    fn wrong_while_it_runs(&mut self, found: Found, killed: bool) -> Result<(), String> {
+        let Ok(Some(report)) = found else {
+            return Ok(());
+        };
+        let (decision, orphans) =
+            std::mem::replace(&mut self.last, (report.decision, report.orphans.clone()));
+        let is_old = |orphan: &Orphan| decision < report.decision && orphans.contains(orphan);
+        let mut left = report
+            .orphans
+            .iter()
+            .filter(|orphan| orphan.standing == Standing::Left);
+        let is_clean = killed || is_ending(&report) || !left.any(is_old);
+        match report.damage.is_empty() && is_clean {
+            true => Ok(()),
+            false => Err(format!(
+                "while it runs: damage {:?}, orphans {:?}",
+                report.damage, report.orphans
+            )),
+        }
+    }
+
     fn scratch_beyond_its_bound(&self) -> Option<String> {
         let tree = self.machine.tree();
         let scratch = tree.iter().filter(|(path, _)| path.starts_with("/scratch"));
@@ -381,21 +408,4 @@ impl Inspector {
 /// The last objects of a job that has finished go after its last decision.
 fn is_ending(report: &FsckReport) -> bool {
     report.job.as_ref().is_some_and(|job| job.finished)
-}
-
-/// While the job runs the store may be looked at before there is anything, and objects may be under way. What a run that was
-/// killed has left is swept at the end of the next.
-fn wrong_while_it_runs(found: Found, killed: bool) -> Result<(), String> {
-    match found {
-        Err(_) | Ok(None) => Ok(()),
-        Ok(Some(report))
-            if report.damage.is_empty() && (killed || is_ending(&report) || report.is_clean()) =>
-        {
-            Ok(())
-        }
-        Ok(Some(report)) => Err(format!(
-            "while it runs: damage {:?}, orphans {:?}",
-            report.damage, report.orphans
-        )),
-    }
 }

@@ -28,6 +28,9 @@ pub use threads::run_on_threads;
 /// The name of these jobs.
 pub(super) const NAME: &str = "rescale";
 
+/// More exchanges than a barrier passes, each of which may keep it until it overtakes.
+const LONGEST_WAY: u32 = 8;
+
 /// How checkpoints are aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Alignment {
@@ -198,10 +201,10 @@ pub(crate) fn draw(seed: u64, pace: Pace) -> Scenario {
         checkpoints: CoordinatorConfig {
             interval: Some(interval),
             num_retained: draw.between(1, 3) as usize,
-            // Some are given up in the middle.
-            timeout: match draw.one_in(6) {
-                true => interval * draw.between(1, 3) as u32,
-                false => Duration::from_secs(600),
+            // Some are given up in the middle. Those that stay aligned would never end behind what is slow.
+            timeout: match (draw.one_in(6), draw.between(1, 3) as u32, unaligned) {
+                (true, times, Some(after)) => (after * LONGEST_WAY) + interval * times,
+                _ => Duration::from_secs(600),
             },
             max_concurrent: if unaligned.is_none() && draw.one_in(3) {
                 2
