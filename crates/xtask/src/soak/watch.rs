@@ -66,9 +66,10 @@ pub(super) struct Growth {
     pub(super) files: i64,
 }
 
-/// Compares the first third of some minutes with their last third, at most three of each.
+/// Compares the first half of some minutes with their last half, at most three of each: one minute alone says little, by chance it
+/// has one snapshot more under way than another.
 fn growth(what: &str, minutes: &[Minute]) -> Option<Growth> {
-    let some = (minutes.len() / 3).clamp(1, 3);
+    let some = (minutes.len() / 2).clamp(1, 3);
     if minutes.len() < 2 {
         return None;
     }
