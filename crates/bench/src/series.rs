@@ -1,6 +1,6 @@
 //! All workloads, one after the other: limit and job in turns, several rounds, medians.
 //!
-//! Layout: [`loads`] (checkpoints of jobs under a load); here, all others.
+//! Layout: `loads` (checkpoints of jobs under a load); here, all others.
 
 mod loads;
 
