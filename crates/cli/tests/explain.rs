@@ -2,57 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test, helpers included")]
 
-use rivermark::prelude::*;
+mod sums;
+
 use std::path::Path;
-use std::process::Command;
 
-/// Counts until a checkpoint has all keys, then is cancelled. The number of that checkpoint.
-fn run_job(dir: &Path, from: &str) -> u64 {
-    let env = StreamEnv::new();
-    env.set_parallelism(2);
-    env.generate(u64::MAX / 2, |n| n)
-        .uid("numbers")
-        .key_by(|n| n % 500)
-        .reduce(|sum, n| sum ^ n)
-        .name("sums")
-        .uid("sums")
-        .filter(|_| false)
-        .sink_to(CollectSink::new(Collected::bounded(1)))
-        .uid("nowhere");
-    let mut config = Config::default();
-    config.set("execution.checkpointing.dir", dir.display().to_string());
-    config.set("execution.checkpointing.interval", "10 h");
-    config.set("execution.state-recovery.path", from);
-    config.set("pipeline.name", "sums");
-    let job = env.start_with(config).unwrap();
-    let control = job.control();
-    let id = loop {
-        let id = job.block_on(control.checkpoint_now()).unwrap();
-        if control.stats().checkpoints.last().unwrap().rows == 500 {
-            break id.0;
-        }
-    };
-    control.cancel();
-    job.wait().unwrap();
-    id
-}
-
-/// Exit code, standard output, standard error.
 fn explain(arguments: &[&str], dir: &Path) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rivermark"));
-    let output = command.arg("explain").args(arguments).arg(dir).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code().unwrap(),
-        text(output.stdout),
-        text(output.stderr),
-    )
+    sums::rivermark(&[&["explain"], arguments].concat(), dir)
 }
 
 #[test]
 fn a_checkpoint_and_a_recovery_are_explained_for_people_and_for_programs() {
     let dir = tempfile::tempdir().unwrap();
-    let id = run_job(dir.path(), "none");
+    let id = sums::run(dir.path(), "none", 0);
     let (code, out, errors) = explain(&["checkpoint", &id.to_string()], dir.path());
     assert_eq!((code, errors.as_str()), (0, ""), "{out}");
     assert!(
@@ -91,7 +52,7 @@ fn a_checkpoint_and_a_recovery_are_explained_for_people_and_for_programs() {
         errors.starts_with("error: no record of recovery; there is none"),
         "{errors}"
     );
-    run_job(dir.path(), "latest");
+    sums::run(dir.path(), "latest", 0);
     let (code, out, _) = explain(&["recovery"], dir.path());
     assert_eq!(code, 0, "{out}");
     assert!(
@@ -103,7 +64,7 @@ fn a_checkpoint_and_a_recovery_are_explained_for_people_and_for_programs() {
 #[test]
 fn what_is_not_there_is_said() {
     let dir = tempfile::tempdir().unwrap();
-    let id = run_job(dir.path(), "none");
+    let id = sums::run(dir.path(), "none", 0);
     let (code, out, errors) = explain(&["checkpoint", "4711"], dir.path());
     assert_eq!((code, out.as_str()), (2, ""));
     let says = format!("error: no record of checkpoint 4711; those there are: 1 to {id}\n");

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test, helpers included")]
 
-use rivermark::prelude::*;
+mod sums;
+
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// A checkpoint directory in which a job was cancelled after its two newest checkpoints, of 500 keys each.
 struct Stopped {
@@ -16,32 +16,7 @@ struct Stopped {
 impl Stopped {
     fn new() -> Stopped {
         let dir = tempfile::tempdir().unwrap();
-        let env = StreamEnv::new();
-        env.set_parallelism(2);
-        env.generate(u64::MAX / 2, |n| n)
-            .uid("numbers")
-            .key_by(|n| n % 500)
-            .reduce(|sum, n| sum ^ n)
-            .uid("sums")
-            .filter(|_| false)
-            .sink_to(CollectSink::new(Collected::bounded(1)))
-            .uid("nowhere");
-        let mut config = Config::default();
-        config.set("execution.checkpointing.dir", dir.path().display().to_string());
-        config.set("execution.checkpointing.interval", "10 h");
-        config.set("execution.checkpointing.num-retained", "2");
-        config.set("pipeline.name", "sums");
-        let job = env.start_with(config).unwrap();
-        let control = job.control();
-        let older = loop {
-            let id = job.block_on(control.checkpoint_now()).unwrap();
-            if control.stats().checkpoints.last().unwrap().rows == 500 {
-                break id.0;
-            }
-        };
-        assert_eq!(job.block_on(control.checkpoint_now()).unwrap().0, older + 1);
-        control.cancel();
-        job.wait().unwrap();
+        let older = sums::run(dir.path(), "none", 1);
         Stopped { dir, older }
     }
 
@@ -59,21 +34,8 @@ impl Stopped {
     }
 }
 
-/// Exit code, standard output, standard error.
 fn checkpoint(arguments: &[&str], dir: &Path) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rivermark"));
-    let output = command
-        .arg("checkpoint")
-        .args(arguments)
-        .arg(dir)
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code().unwrap(),
-        text(output.stdout),
-        text(output.stderr),
-    )
+    sums::rivermark(&[&["checkpoint"], arguments].concat(), dir)
 }
 
 fn fsck(dir: &Path) -> (i32, String) {

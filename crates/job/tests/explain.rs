@@ -2,7 +2,6 @@
 //! told. Nothing is measured against real time.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
-use bytes::Bytes;
 use rivermark_env::{BoxFuture, Env, Files, LocalBoxFuture, Net, Platform, RealEnv, SlotStart, TaskHandle};
 use rivermark_job::explain::{CheckpointRecord, Reason, Stage, explain, explain_recovery};
 use rivermark_job::history::Records;
@@ -16,14 +15,13 @@ use rivermark_runtime::metrics::trace::Left;
 use rivermark_runtime::seams::NoSeams;
 use rivermark_runtime::{Cx, Flow, OpenCx, Operator, RowCursor, SlotWaker};
 use rivermark_state::WriterConfig;
-use rivermark_storage::{Blob, BlobEntry, BlobKey, StorageError};
+use rivermark_storage as storage;
 use rivermark_stream::{Program, StreamEnv};
 use rivermark_types::{Barrier, CheckpointId, InputId, JobName, Millis, Result, Timestamp};
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 /// The real world, with a clock that can be put forward.
 #[derive(Clone)]
@@ -411,56 +409,17 @@ fn skew() {
     assert!(sentence.contains("(skew)"), "{sentence}");
 }
 
-/// A store that keeps every object of a checkpoint waiting at a door.
-struct HeldStore {
-    inner: Arc<dyn Blob>,
-    reached: Arc<Notify>,
-    door: Arc<Semaphore>,
-}
-
-impl Blob for HeldStore {
-    fn put<'a>(&'a self, key: &'a BlobKey, bytes: Vec<Bytes>) -> BoxFuture<'a, Result<(), StorageError>> {
-        Box::pin(async move {
-            if key.as_str().ends_with(".rows") {
-                self.reached.notify_one();
-                drop(self.door.acquire().await);
-            }
-            self.inner.put(key, bytes).await
-        })
-    }
-    fn get<'a>(&'a self, key: &'a BlobKey) -> BoxFuture<'a, Result<Bytes, StorageError>> {
-        self.inner.get(key)
-    }
-    fn get_range<'a>(
-        &'a self,
-        key: &'a BlobKey,
-        range: Range<u64>,
-    ) -> BoxFuture<'a, Result<Bytes, StorageError>> {
-        self.inner.get_range(key, range)
-    }
-    fn list<'a>(&'a self, folder: &'a str) -> BoxFuture<'a, Result<Vec<BlobEntry>, StorageError>> {
-        self.inner.list(folder)
-    }
-    fn delete<'a>(&'a self, key: &'a BlobKey) -> BoxFuture<'a, Result<(), StorageError>> {
-        self.inner.delete(key)
-    }
-}
-
 #[test]
 fn a_slow_store() {
-    let (reached, door) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
-    let held = (reached.clone(), door.clone());
-    let wrap = |inner| -> Arc<dyn Blob> {
-        let (reached, door) = held;
-        Arc::new(HeldStore { inner, reached, door })
-    };
-    let storage = JobStorage::in_memory().wrapped(wrap, |cas| cas);
+    let door = storage::Door::default();
+    let gated = |inner| Arc::new(storage::Gated::new(inner, door.clone())) as Arc<dyn storage::Blob>;
+    let storage = JobStorage::in_memory().wrapped(gated, |cas| cas);
     let record = staged(&Stages::none(), storage, async |job, clock| {
         counted(&job, &clock, "count").await;
         let slow = async {
-            reached.notified().await;
+            door.reached(1).await;
             clock.put_forward(LONG);
-            door.add_permits(100);
+            door.open();
         };
         let (taken, ()) = tokio::join!(job.checkpoint_now(), slow);
         taken.unwrap()

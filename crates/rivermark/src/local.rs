@@ -44,7 +44,9 @@ const HELD_ROWS: usize = 10_000;
 /// Running a graph in this process. All calls block the calling thread, which must not be a task of the job.
 pub trait Embedded {
     /// Starts the job with configuration keys, which `start_with` checks: where its state is kept
-    /// (`execution.checkpointing.dir`), where it starts (`execution.state-recovery.path`), and so on.
+    /// (`execution.checkpointing.dir`), where it starts (`execution.state-recovery.path`), and so on. Keys about the graph as a
+    /// whole (mode, unaligned checkpoints, maximum parallelism) count where its code has said nothing of the kind; a
+    /// `parallelism.default` that is not the graph's own is an error, because operators have taken theirs.
     fn start_with(&self, config: Config) -> Result<LocalJob>;
 
     /// Starts the job with its state in memory.

@@ -226,14 +226,14 @@ impl Task {
             }
         };
         let worked = self.env.cost_ns().saturating_sub(started);
-        let walked = self.walk_beside(match (progressed, matches!(self.left, Left::NoRoom(_))) {
+        let no_room = matches!(self.left, Left::NoRoom(_));
+        let walked = self.walk_beside(match (progressed, no_room) {
             (true, _) => worked,
             (false, true) => self.pace.step_ns * STEPS_WITHOUT_ROOM,
             (false, false) => self.pace.step_ns,
         })?;
         let next_sweep = self.chain.sweep(self.pace.walk_rows);
         let now = self.env.now();
-        let no_room = matches!(self.left, Left::NoRoom(_));
         self.stopwatch
             .end(worked_until, no_room, now, &self.counters.time);
         self.trace_end_of_step(now);

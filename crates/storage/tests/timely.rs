@@ -2,81 +2,22 @@
 #![allow(clippy::unwrap_used, reason = "test helpers fail their test")]
 
 use bytes::Bytes;
-use rivermark_env::{BoxFuture, RealEnv};
+use rivermark_env::RealEnv;
 use rivermark_storage::timely::LATE_WRITES;
 use rivermark_storage::{
-    Blob, BlobEntry, BlobKey, Cas, CasOutcome, Fault, Faults, Faulty, MemoryBlob, MemoryCas, StorageError,
+    Blob, BlobKey, Cas, CasOutcome, Door, Fault, Faults, Faulty, Gated, MemoryBlob, MemoryCas,
     StorageErrorKind, Timely,
 };
-use std::future::poll_fn;
-use std::ops::Range;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_millis(5);
 
 fn key(text: &str) -> BlobKey {
     BlobKey::new(text).unwrap()
-}
-
-/// A store whose writes wait until it is opened.
-#[derive(Default)]
-struct Gated {
-    memory: MemoryBlob,
-    gate: Mutex<(bool, Vec<Waker>)>,
-    waiting: AtomicUsize,
-}
-
-/// Counts a write that waits, until it is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-impl Gated {
-    fn open(&self) {
-        let mut gate = self.gate.lock().unwrap();
-        gate.0 = true;
-        gate.1.drain(..).for_each(Waker::wake);
-    }
-}
-
-impl Blob for Gated {
-    fn put<'a>(&'a self, key: &'a BlobKey, bytes: Vec<Bytes>) -> BoxFuture<'a, Result<(), StorageError>> {
-        Box::pin(async move {
-            self.waiting.fetch_add(1, Ordering::SeqCst);
-            let _waiting = Waiting(&self.waiting);
-            poll_fn(|cx| {
-                let mut gate = self.gate.lock().unwrap();
-                gate.1.push(cx.waker().clone());
-                if gate.0 { Poll::Ready(()) } else { Poll::Pending }
-            })
-            .await;
-            self.memory.put(key, bytes).await
-        })
-    }
-    fn get<'a>(&'a self, key: &'a BlobKey) -> BoxFuture<'a, Result<Bytes, StorageError>> {
-        self.memory.get(key)
-    }
-    fn get_range<'a>(
-        &'a self,
-        key: &'a BlobKey,
-        range: Range<u64>,
-    ) -> BoxFuture<'a, Result<Bytes, StorageError>> {
-        self.memory.get_range(key, range)
-    }
-    fn list<'a>(&'a self, folder: &'a str) -> BoxFuture<'a, Result<Vec<BlobEntry>, StorageError>> {
-        self.memory.list(folder)
-    }
-    fn delete<'a>(&'a self, key: &'a BlobKey) -> BoxFuture<'a, Result<(), StorageError>> {
-        self.memory.delete(key)
-    }
 }
 
 #[test]
@@ -141,8 +82,9 @@ fn a_decision_that_was_made_without_an_answer_is_found_by_asking_again() {
 #[test]
 fn what_is_written_late_is_deleted_after_that() {
     let world = RealEnv::start().unwrap();
-    let gated = Arc::new(Gated::default());
-    let blob = Timely::new(world.env(), gated.clone(), LIMIT);
+    let (memory, door) = (Arc::new(MemoryBlob::new()), Door::default());
+    let gated = Arc::new(Gated::new(memory.clone(), door.clone()));
+    let blob = Timely::new(world.env(), gated, LIMIT);
     let (late, other) = (key("g1/late"), key("g1/other"));
     world.block_on(async {
         blob.put(&late, vec![Bytes::from_static(b"x")]).await.unwrap_err();
@@ -155,10 +97,10 @@ fn what_is_written_late_is_deleted_after_that() {
                 .poll(&mut Context::from_waker(Waker::noop()))
                 .is_pending()
         );
-        gated.open();
+        door.open();
         deletion.await.unwrap();
         assert!(
-            gated.memory.get(&late).await.is_err(),
+            memory.get(&late).await.is_err(),
             "it came back after its deletion"
         );
     });
@@ -167,26 +109,16 @@ fn what_is_written_late_is_deleted_after_that() {
 #[test]
 fn only_so_many_late_writes_are_kept_and_none_after_settling() {
     let world = RealEnv::start().unwrap();
-    let gated = Arc::new(Gated::default());
-    let blob = Timely::new(world.env(), gated.clone(), LIMIT);
-    let most = |limit: usize| {
-        // A dropped write ends when its task is polled next.
-        poll_fn(move |cx| {
-            cx.waker().wake_by_ref();
-            if gated.waiting.load(Ordering::SeqCst) <= limit {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-    };
+    let door = Door::default();
+    let gated = Arc::new(Gated::new(Arc::new(MemoryBlob::new()), door.clone()));
+    let blob = Timely::new(world.env(), gated, LIMIT);
     world.block_on(async {
         for number in 0..2 * LATE_WRITES {
             let key = key(&format!("g1/{number}"));
             blob.put(&key, vec![]).await.unwrap_err();
         }
-        most.clone()(LATE_WRITES).await;
+        door.waiting_at_most(LATE_WRITES).await;
         blob.settle().await;
-        most(0).await;
+        door.waiting_at_most(0).await;
     });
 }

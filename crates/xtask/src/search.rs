@@ -1,5 +1,7 @@
-//! Runs something for many seeds, on several threads.
+//! Runs something for many seeds, on several threads, and tells how far it is and what it found.
 
+use rivermark_sim::scenario::SeedReport;
+use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{OnceLock, mpsc};
@@ -40,6 +42,43 @@ pub(crate) fn search<R: Send>(draws: Draws, run: impl Fn(u64) -> R + Sync, mut e
             }
         }
     });
+}
+
+/// Searches until a seed fails: how many were run, and the lowest of those that failed.
+pub(crate) fn first_failure(
+    draws: Draws,
+    run: impl Fn(u64) -> SeedReport + Sync,
+) -> (u64, Option<SeedReport>) {
+    let (mut runs, mut found) = (0, None::<SeedReport>);
+    search(draws, run, |report| {
+        runs += 1;
+        if report.failure.is_some() && found.as_ref().is_none_or(|found| report.seed < found.seed) {
+            found = Some(report);
+        }
+        found.is_none()
+    });
+    (runs, found)
+}
+
+/// Tells of a search for a bug by [`first_failure`], of a command that calls its seeds by some name.
+pub(crate) fn tell_hunt(
+    (command, unit): (&str, &str),
+    bug: &str,
+    (runs, found): &(u64, Option<SeedReport>),
+    as_json: bool,
+) {
+    if as_json {
+        let mut told = json!({ "command": command, "bug": bug,
+                               "found_by": found.as_ref().map(|report| report.seed),
+                               "failure": found.as_ref().and_then(|report| report.failure.clone()) });
+        told[unit] = Value::from(*runs);
+        println!("{told}");
+        return;
+    }
+    match found {
+        Some(_) => println!("{bug}: found after {runs} {unit}"),
+        None => println!("{bug}: NOT found in {runs} {unit}"),
+    }
 }
 
 /// Time since the first call.

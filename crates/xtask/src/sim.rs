@@ -3,7 +3,7 @@
 //! Also the search for bugs that are there on purpose: `--planted` and `--lie`. There a run is good if a seed fails.
 
 use crate::Outcome;
-use crate::search::{Draws, now, search};
+use crate::search::{Draws, first_failure, now, search, tell_hunt};
 use rivermark_sim::scenario::{
     Counts, Options, Planted, SeedReport, SyncSite, part_of_name, parts, run_seed,
 };
@@ -157,28 +157,11 @@ fn hunt(args: &Args, bugs: &[Quarry]) -> Outcome {
             part: part(args)?,
             ..*options
         };
-        let mut found: Option<SeedReport> = None;
-        let mut seeds = 0;
-        search(args.draws(), run_one(options), |report| {
-            seeds += 1;
-            if report.failure.is_some() && found.as_ref().is_none_or(|found| report.seed < found.seed) {
-                found = Some(report);
-            }
-            found.is_none()
-        });
-        all_found &= found.is_some();
-        match found {
-            _ if args.json => println!(
-                "{}",
-                json!({ "command": "sim", "bug": name, "seeds": seeds,
-                        "found_by": found.as_ref().map(|report| report.seed),
-                        "failure": found.as_ref().and_then(|report| report.failure.clone()) })
-            ),
-            Some(report) => {
-                println!("{name}: found after {seeds} seeds");
-                show(args, &report, 1, name);
-            }
-            None => println!("{name}: NOT found in {seeds} seeds"),
+        let hunted = first_failure(args.draws(), run_one(options));
+        tell_hunt(("sim", "seeds"), name, &hunted, args.json);
+        all_found &= hunted.1.is_some();
+        if let (Some(report), false) = (&hunted.1, args.json) {
+            show(args, report, 1, name);
         }
     }
     Ok(all_found)

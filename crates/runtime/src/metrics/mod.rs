@@ -2,8 +2,9 @@
 //!
 //! Nothing here costs a record anything: the engine counts batches, and a user's own metrics are plain cells of the slot's
 //! thread that are brought over after every call of their operator. All counters go on over restarts.
-//! Layout: this file holds the counters, [`time`] what a task spends its time on, [`trace`] what it did for a checkpoint, [`restored`] what its start went into, [`user`] the users' own metrics,
-//! [`snapshot`] all of it at one moment, and rates between two moments.
+//! Layout: this file holds the counters, [`time`] what a task spends its time on, [`trace`] what it did for a checkpoint,
+//! [`restored`] what its start went into, [`user`] the users' own metrics, [`snapshot`] all of it at one moment, and rates
+//! between two moments.
 //! Non-goals: names for other systems, and who asks.
 
 pub mod restored;

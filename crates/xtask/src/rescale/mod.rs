@@ -5,7 +5,7 @@
 pub(crate) mod burners;
 
 use crate::Outcome;
-use crate::search::{Draws, now, search};
+use crate::search::{Draws, first_failure, now, search, tell_hunt};
 use crate::sim::{planted, run_one};
 use burners::Burners;
 use rivermark_env::RealEnv;
@@ -165,28 +165,11 @@ fn hunt(args: &Args, name: &str) -> Outcome {
             planted: options.planted,
             ..args.options()
         };
-        let mut found: Option<SeedReport> = None;
-        let mut draws = 0;
-        search(args.draws(), args.runner(options)?, |report| {
-            draws += 1;
-            if report.failure.is_some() && found.as_ref().is_none_or(|found| report.seed < found.seed) {
-                found = Some(report);
-            }
-            found.is_none()
-        });
-        all_found &= found.is_some();
-        match found {
-            _ if args.json => println!(
-                "{}",
-                json!({ "command": "rescale-test", "bug": name, "draws": draws,
-                        "found_by": found.as_ref().map(|report| report.seed),
-                        "failure": found.as_ref().and_then(|report| report.failure.clone()) })
-            ),
-            Some(report) => {
-                println!("{name}: found after {draws} draws");
-                show(args, &report, 1, &name);
-            }
-            None => println!("{name}: NOT found in {draws} draws"),
+        let hunted = first_failure(args.draws(), args.runner(options)?);
+        tell_hunt(("rescale-test", "draws"), &name, &hunted, args.json);
+        all_found &= hunted.1.is_some();
+        if let (Some(report), false) = (&hunted.1, args.json) {
+            show(args, report, 1, &name);
         }
     }
     Ok(all_found)
