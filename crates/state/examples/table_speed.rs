@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::unwrap_used)]
 
 use rivermark_state::image::{EncodedPage, ImageChunk, ImageSink, RowEncoder, StateId, StateKind};
+use rivermark_state::page_memory::PageMemory;
 use rivermark_state::{KeySpace, Origin, Stored, Table, Walk};
 use rivermark_types::{KeyHash, MaxParallelism, Uid};
 use std::any::Any;
@@ -23,7 +24,7 @@ const BLOCK: usize = 16;
 
 struct NoEncoder;
 impl RowEncoder for NoEncoder {
-    fn encode(&self, _: Vec<Box<dyn Any + Send>>) -> Result<Vec<EncodedPage>, String> {
+    fn encode_in(&self, _: Vec<Box<dyn Any + Send>>, _: &PageMemory) -> Result<Vec<EncodedPage>, String> {
         Ok(Vec::new())
     }
 }

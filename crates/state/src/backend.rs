@@ -1,6 +1,6 @@
 //! All keyed state of one operator in one subtask: declared by name, restored on declaration, frozen and walked as one.
 
-use crate::codec::{RowCodec, row_codec};
+use crate::codec::{Columns, RowCodec, row_codec};
 use crate::error::StateError;
 use crate::handles::{ListState, MapState, ValueState, WindowState};
 use crate::image::{ImageChunk, ImageRow, ImageSink, StateId, StateKind};
@@ -63,9 +63,6 @@ impl ImageSink for Nowhere {
     fn push(&mut self, _: ImageChunk) {}
 }
 
-/// So many rows are fetched ahead while a table is filled.
-const BLOCK: usize = 16;
-
 /// What a declaration needs to fill its table.
 struct Declared<K, V> {
     origin: Origin,
@@ -77,27 +74,25 @@ struct Declared<K, V> {
 
 impl<K: Key, V: Data> Declared<K, V> {
     /// Hands the rows of this subtask with their keys' hashes to `take`, a page of them at a time.
-    fn each_page(&mut self, mut take: impl FnMut(Vec<(ImageRow<K, V>, KeyHash)>)) -> Result<(), StateError> {
+    fn each_page(&mut self, mut take: impl FnMut(Columns<K, V>, Vec<KeyHash>)) -> Result<(), StateError> {
         // A page goes once it is read: its memory is used for the next rows.
         for page in std::mem::take(&mut self.pages) {
-            let decoded = self
-                .codec
-                .decode_page(page)
-                .map_err(|error| StateError::Undecodable {
-                    operator: self.origin.state.operator.to_string(),
-                    name: self.origin.state.name.clone(),
-                    reason: error.to_string(),
-                })?;
-            // The group is computed from the key and not read: it is what decides who owns a row from now on.
-            let hashed = decoded.into_iter().map(|row| {
-                let hash = self.keys.hash(&row.key);
-                (row, hash)
-            });
-            take(
-                hashed
-                    .filter(|(_, hash)| self.range.contains(self.keys.groups.group_of(*hash)))
-                    .collect(),
-            );
+            let decoded = self.codec.decode_columns(page);
+            let decoded = decoded.map_err(|error| StateError::Undecodable {
+                operator: self.origin.state.operator.to_string(),
+                name: self.origin.state.name.clone(),
+                reason: error.to_string(),
+            })?;
+            for mut rows in decoded {
+                let mut hashes: Vec<KeyHash> = rows.keys.iter().map(|key| self.keys.hash(key)).collect();
+                // The group is computed from the key and not read: it is what decides who owns a row from now on.
+                let is_ours = |hash: &KeyHash| self.range.contains(self.keys.groups.group_of(*hash));
+                if !hashes.iter().all(is_ours) {
+                    rows.retain(|at| is_ours(&hashes[at]));
+                    hashes.retain(is_ours);
+                }
+                take(rows, hashes);
+            }
         }
         Ok(())
     }
@@ -105,7 +100,7 @@ impl<K: Key, V: Data> Declared<K, V> {
     /// All rows of this subtask.
     fn rows(&mut self) -> Result<Vec<ImageRow<K, V>>, StateError> {
         let mut rows = Vec::new();
-        self.each_page(|page| rows.extend(page.into_iter().map(|(row, _)| row)))?;
+        self.each_page(|page, _| rows.extend(page.into_rows()))?;
         Ok(rows)
     }
 }
@@ -241,7 +236,7 @@ impl KeyedBackend {
     pub fn timers<K: Key>(&mut self, name: &str) -> Result<Timers<K>, StateError> {
         let mut declared = self.declare(name, StateKind::Timers)?;
         let mut timers = TimerQueue::new(declared.origin.clone(), self.keys());
-        declared.each_page(|page| page.into_iter().for_each(|(row, _)| timers.restore(row)))?;
+        declared.each_page(|page, _| page.into_rows().into_iter().for_each(|row| timers.restore(row)))?;
         let side = self.keep(&Handle::new(timers));
         Ok(Timers(Some(side)))
     }
@@ -250,9 +245,10 @@ impl KeyedBackend {
     pub fn windows<K: Key, A: Data>(&mut self, name: &str) -> Result<WindowState<K, A>, StateError> {
         let mut declared = self.declare(name, StateKind::Windows)?;
         let mut tables = Tables::new(declared.origin.clone(), self.keys());
-        declared.each_page(|page| {
-            for (row, hash) in page {
-                tables.insert(row.namespace, row.key, hash, row.value);
+        declared.each_page(|page, hashes| {
+            let rows = page.namespaces().into_iter().zip(page.keys).zip(page.values);
+            for (((namespace, key), value), hash) in rows.zip(hashes) {
+                tables.insert(namespace, key, hash, value);
             }
         })?;
         let handle = Handle::new(tables);
@@ -269,22 +265,12 @@ impl KeyedBackend {
     ) -> Result<Handle<Table<K, V>>, StateError> {
         let mut declared = self.declare(name, kind)?;
         let mut table = Table::new(declared.origin.clone(), self.keys());
-        let mut left = declared.pages.len();
-        declared.each_page(|page| {
-            // Pages have about the same number of rows.
-            table.reserve(page.len() * left);
-            left -= 1;
-            let hashes: Vec<KeyHash> = page.iter().map(|(_, hash)| *hash).collect();
-            let mut ahead = hashes.chunks(BLOCK);
-            for (at, (row, hash)) in page.into_iter().enumerate() {
-                if at % BLOCK == 0 {
-                    table.prefetch(ahead.next().unwrap_or_default());
-                }
-                match table.get_mut_existing(&row.key, hash) {
-                    Some(value) => append(value, row.value),
-                    None => drop(table.insert(row.key, hash, row.value)),
-                }
-            }
+        let bytes: usize = declared.pages.iter().map(Bytes::len).sum();
+        let first = declared.pages.first().map_or(0, Bytes::len);
+        declared.each_page(|page, hashes| {
+            // All rows take about as many bytes as those of the first page.
+            table.reserve(hashes.len() * bytes / first);
+            table.restore(page.keys, &hashes, page.values, append);
         })?;
         let handle = Handle::new(table);
         self.keep(&handle);

@@ -1,5 +1,6 @@
 //! The seam between a table (in its slot) and the snapshot (on the I/O side): rows as plain copies, erased by the chunk.
 
+use crate::page_memory::PageMemory;
 use crate::table::KeySpace;
 use rivermark_data::Key;
 use rivermark_types::{KeyGroup, Uid};
@@ -140,8 +141,17 @@ pub struct ImageChunk {
 /// Turns rows of one `K` and `V` into bytes of the snapshot format. Runs on the I/O side.
 pub trait RowEncoder: Send + Sync {
     /// Encodes the rows of several chunks of one state (all made by the table this encoder belongs to) as pages, each
-    /// holding the rows of one range of key groups, in order of key group.
-    fn encode(&self, chunks: Vec<Box<dyn Any + Send>>) -> Result<Vec<EncodedPage>, String>;
+    /// holding the rows of one range of key groups, in order of key group. The pages may use the memory.
+    fn encode_in(
+        &self,
+        chunks: Vec<Box<dyn Any + Send>>,
+        memory: &PageMemory,
+    ) -> Result<Vec<EncodedPage>, String>;
+
+    /// The same with memory of their own.
+    fn encode(&self, chunks: Vec<Box<dyn Any + Send>>) -> Result<Vec<EncodedPage>, String> {
+        self.encode_in(chunks, &PageMemory::default())
+    }
 }
 
 /// Encoded rows of one state for a range of key groups: self-describing (schema and rows), readable alone.

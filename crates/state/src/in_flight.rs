@@ -6,6 +6,7 @@
 
 use crate::StateError;
 use crate::image::{EncodedPage, ImageChunk, RowEncoder, StateId, StateKind};
+use crate::page_memory::PageMemory;
 use rivermark_data::{Activity, Batch, EdgeType, Element};
 use rivermark_types::{Failure, KeyGroup, Timestamp, Uid};
 use serde::{Deserialize, Serialize};
@@ -149,7 +150,11 @@ pub fn in_flight_chunk(state: StateId, batches: Vec<Batch>, edge: Arc<dyn EdgeTy
 struct InFlightEncoder(Arc<dyn EdgeType>);
 
 impl RowEncoder for InFlightEncoder {
-    fn encode(&self, chunks: Vec<Box<dyn Any + Send>>) -> Result<Vec<EncodedPage>, String> {
+    fn encode_in(
+        &self,
+        chunks: Vec<Box<dyn Any + Send>>,
+        _: &PageMemory,
+    ) -> Result<Vec<EncodedPage>, String> {
         let mut batches = vec![];
         for chunk in chunks {
             let chunk = chunk.downcast::<Vec<Batch>>();

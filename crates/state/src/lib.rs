@@ -16,6 +16,7 @@ pub mod in_flight;
 pub mod key;
 pub mod manifest;
 pub mod object;
+pub mod page_memory;
 pub mod reader;
 mod reducing;
 pub mod restored;

@@ -5,6 +5,7 @@
 use super::column::ColumnCodec;
 use super::{VALUE, column, page, plain, primitive};
 use crate::StateError;
+use crate::page_memory::PageMemory;
 use arrow_array::types::Int64Type;
 use bytes::Bytes;
 use rivermark_data::{Batch, Data, RowCodec, Typed};
@@ -36,7 +37,8 @@ impl<T: Data> RowCodec for BatchCodec<T> {
                 times.iter().map(|time| time.0).collect(),
             ));
         }
-        page::write(columns).map_err(|error| StateError::Page(error.to_string()).into())
+        page::write(columns, &PageMemory::default())
+            .map_err(|error| StateError::Page(error.to_string()).into())
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<Batch, Failure> {

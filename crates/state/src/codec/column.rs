@@ -10,6 +10,7 @@ use super::columns::read::Column;
 use super::page;
 use super::sample::samples;
 use crate::StateError;
+use crate::page_memory::PageMemory;
 use arrow_array::{Array, ArrayRef, LargeBinaryArray, make_array};
 use arrow_data::ArrayData;
 use arrow_schema::{ArrowError, DataType, Field, FieldRef};
@@ -195,7 +196,10 @@ fn survives<T: Data>(
     read: Read<T>,
 ) -> Result<bool, StateError> {
     let unreadable = |error: &dyn std::fmt::Display| StateError::Page(error.to_string());
-    let page = page::write(vec![(field_of(field, ITEM, array), array.clone())]);
+    let page = page::write(
+        vec![(field_of(field, ITEM, array), array.clone())],
+        &PageMemory::default(),
+    );
     let page = page.map_err(|error| unreadable(&error))?;
     let mut there = trials.iter().map(postcard::to_allocvec);
     for batch in page::read(page.into())? {

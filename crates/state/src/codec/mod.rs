@@ -24,8 +24,10 @@ pub use sample::check_key_type;
 
 use crate::StateError;
 use crate::image::{EncodedPage, ImageRow, ImageRows, RowEncoder};
+use crate::page_memory::PageMemory;
 use arrow_array::types::{ArrowPrimitiveType, Int64Type, UInt32Type};
 use arrow_array::{Array, ArrayRef, PrimitiveArray, RecordBatch};
+use arrow_buffer::ScalarBuffer;
 use arrow_schema::{Field, FieldRef};
 use bytes::Bytes;
 use column::ColumnCodec;
@@ -61,14 +63,70 @@ pub fn row_codec<K: Key, V: Data>() -> Arc<RowCodec<K, V>> {
     })
 }
 
+/// Rows of a page, column by column; all are equally long.
+pub struct Columns<K, V> {
+    groups: ScalarBuffer<u32>,
+    /// `None` if all are 0.
+    pub namespaces: Option<Vec<i64>>,
+    /// The keys.
+    pub keys: Vec<K>,
+    /// The values.
+    pub values: Vec<V>,
+}
+
+impl<K, V> Columns<K, V> {
+    /// The namespace of each row.
+    pub fn namespaces(&self) -> Vec<i64> {
+        self.namespaces
+            .clone()
+            .unwrap_or_else(|| vec![0; self.keys.len()])
+    }
+
+    /// Drops the rows that are not to be kept, by their place.
+    pub fn retain(&mut self, keep: impl Fn(usize) -> bool) {
+        fn retain<T>(column: &mut Vec<T>, keep: &impl Fn(usize) -> bool) {
+            let mut places = 0..;
+            column.retain(|_| places.next().is_some_and(keep));
+        }
+        self.groups = (0..)
+            .zip(self.groups.iter())
+            .filter(|(at, _)| keep(*at))
+            .map(|(_, group)| *group)
+            .collect();
+        self.namespaces
+            .iter_mut()
+            .for_each(|column| retain(column, &keep));
+        retain(&mut self.keys, &keep);
+        retain(&mut self.values, &keep);
+    }
+
+    /// The rows one by one.
+    pub fn into_rows(self) -> Vec<ImageRow<K, V>> {
+        let namespaces = self.namespaces();
+        let places = self.groups.iter().copied().zip(namespaces);
+        let rows = places.zip(self.keys).zip(self.values);
+        rows.map(|(((group, namespace), key), value)| ImageRow {
+            group: KeyGroup(group),
+            namespace,
+            key,
+            value,
+        })
+        .collect()
+    }
+}
+
 impl<K: Key, V: Data> RowEncoder for RowCodec<K, V> {
-    fn encode(&self, chunks: Vec<Box<dyn Any + Send>>) -> Result<Vec<EncodedPage>, String> {
+    fn encode_in(
+        &self,
+        chunks: Vec<Box<dyn Any + Send>>,
+        memory: &PageMemory,
+    ) -> Result<Vec<EncodedPage>, String> {
         let open = |chunk: Box<dyn Any + Send>| chunk.downcast::<ImageRows<K, V>>().map(|rows| *rows);
         let chunks = chunks.into_iter().map(open).collect::<Result<Vec<_>, _>>();
         let chunks = chunks.map_err(|_| "a chunk of rows came to the codec of another type")?;
         let rows = Sorted::new(&chunks);
         rows.pages(PAGE_BYTES, MAX_PAGES)
-            .map(|page| self.page(&rows, page).map_err(|error| error.to_string()))
+            .map(|page| self.page(&rows, page, memory).map_err(|error| error.to_string()))
             .collect()
     }
 }
@@ -77,57 +135,52 @@ impl<K: Key, V: Data> RowCodec<K, V> {
     /// The rows of a page, perhaps written by an older version of the types. A page holds every row of its key groups,
     /// so some may belong to another subtask.
     pub fn decode(&self, bytes: &[u8]) -> Result<Vec<ImageRow<K, V>>, StateError> {
-        self.decode_page(Bytes::copy_from_slice(bytes))
+        let columns = self.decode_columns(Bytes::copy_from_slice(bytes))?;
+        Ok(columns.into_iter().flat_map(Columns::into_rows).collect())
     }
 
-    /// The same, without a copy of the page.
-    pub fn decode_page(&self, page: Bytes) -> Result<Vec<ImageRow<K, V>>, StateError> {
+    /// The same, column by column and without a copy of the page.
+    pub fn decode_columns(&self, page: Bytes) -> Result<Vec<Columns<K, V>>, StateError> {
         // The Arrow libraries panic on schemas that no writer makes, and a `Deserialize` may on what it does not expect.
-        let decoded = catch_unwind(AssertUnwindSafe(|| self.decode_batches(page)));
+        let decoded = catch_unwind(AssertUnwindSafe(|| {
+            let batches = page::read(page)?.into_iter();
+            batches.map(|batch| self.decode_batch(&batch)).collect()
+        }));
         decoded.unwrap_or_else(|_| Err(StateError::Page("reading it panicked".into())))
     }
 
-    fn decode_batches(&self, page: Bytes) -> Result<Vec<ImageRow<K, V>>, StateError> {
-        let mut rows = Vec::new();
-        for batch in page::read(page)? {
-            let groups = primitive::<UInt32Type>(&batch, GROUP)?;
-            let namespaces = match batch.schema_ref().fields().find(NAMESPACE) {
-                Some(_) => primitive::<Int64Type>(&batch, NAMESPACE)?.values().to_vec(),
-                None => vec![0; batch.num_rows()],
-            };
-            let (field, array) = column(&batch, KEY)?;
-            let keys = self.keys.decode(field, array)?;
-            let (field, array) = column(&batch, VALUE)?;
-            let values = self.values.decode(field, array)?;
-            let count = batch.num_rows();
-            if keys.len() != count || values.len() != count {
-                return Err(StateError::Page("its columns differ in length".into()));
-            }
-            if let Some(group) = groups
-                .values()
-                .iter()
-                .find(|&&group| group >= MaxParallelism::LIMIT)
-            {
-                return Err(StateError::Page(format!("there is no key group {group}")));
-            }
-            let places = groups.values().iter().zip(namespaces);
-            rows.extend(
-                places
-                    .zip(keys)
-                    .zip(values)
-                    .map(|(((&group, namespace), key), value)| ImageRow {
-                        group: KeyGroup(group),
-                        namespace,
-                        key,
-                        value,
-                    }),
-            );
+    fn decode_batch(&self, batch: &RecordBatch) -> Result<Columns<K, V>, StateError> {
+        let groups = primitive::<UInt32Type>(batch, GROUP)?.values().clone();
+        let namespaces = match batch.schema_ref().fields().find(NAMESPACE) {
+            Some(_) => Some(primitive::<Int64Type>(batch, NAMESPACE)?.values().to_vec()),
+            None => None,
+        };
+        let (field, array) = column(batch, KEY)?;
+        let keys = self.keys.decode(field, array)?;
+        let (field, array) = column(batch, VALUE)?;
+        let values = self.values.decode(field, array)?;
+        let count = batch.num_rows();
+        if keys.len() != count || values.len() != count {
+            return Err(StateError::Page("its columns differ in length".into()));
         }
-        Ok(rows)
+        if let Some(group) = groups.iter().find(|&&group| group >= MaxParallelism::LIMIT) {
+            return Err(StateError::Page(format!("there is no key group {group}")));
+        }
+        Ok(Columns {
+            groups,
+            namespaces,
+            keys,
+            values,
+        })
     }
 
     /// One page of a range of the rows.
-    fn page(&self, sorted: &Sorted<'_, K, V>, range: Range<usize>) -> Result<EncodedPage, StateError> {
+    fn page(
+        &self,
+        sorted: &Sorted<'_, K, V>,
+        range: Range<usize>,
+        memory: &PageMemory,
+    ) -> Result<EncodedPage, StateError> {
         let rows = sorted.rows(range.clone());
         let groups = sorted.groups(range.clone());
         let (first, last) = (groups.first().copied(), groups.last().copied());
@@ -139,7 +192,7 @@ impl<K: Key, V: Data> RowCodec<K, V> {
         );
         columns.push(self.keys.encode(KEY, rows, |row| &row.0)?);
         columns.push(self.values.encode(VALUE, rows, |row| &row.1)?);
-        let bytes = page::write(columns);
+        let bytes = page::write(columns, memory);
         Ok(EncodedPage {
             first_group: KeyGroup(first.unwrap_or(0)),
             last_group: KeyGroup(last.unwrap_or(0)),

@@ -5,6 +5,7 @@
 
 use super::message;
 use crate::StateError;
+use crate::page_memory::PageMemory;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::StreamDecoder;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 const HEADS: usize = 4096;
 
 /// Writes the columns as one record batch.
-pub(super) fn write(columns: Vec<(FieldRef, ArrayRef)>) -> Result<Vec<u8>, ArrowError> {
+pub(super) fn write(columns: Vec<(FieldRef, ArrayRef)>, memory: &PageMemory) -> Result<Vec<u8>, ArrowError> {
     let (fields, arrays): (Vec<FieldRef>, Vec<ArrayRef>) = columns.into_iter().unzip();
     let schema = Arc::new(Schema::new(fields));
     let batch = RecordBatch::try_new(schema.clone(), arrays)?;
@@ -27,7 +28,7 @@ pub(super) fn write(columns: Vec<(FieldRef, ArrayRef)>) -> Result<Vec<u8>, Arrow
         .iter()
         .map(|array| array.get_buffer_memory_size())
         .sum();
-    let mut writer = StreamWriter::try_new(Vec::with_capacity(room + room / 8 + HEADS), &schema)?;
+    let mut writer = StreamWriter::try_new(memory.take(room + room / 8 + HEADS), &schema)?;
     if !message::append(&batch, writer.get_mut()) {
         writer.write(&batch)?;
     }

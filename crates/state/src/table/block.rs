@@ -233,7 +233,17 @@ impl<K, V> Block<K, V> {
     /// Fetches the row that a search from a slot on most likely ends at. The tags are best there already.
     #[inline(always)]
     pub(super) fn fetch_row(&self, tag: u8, from: usize) {
-        let hits = self.group(from).equal(tag, !DIRTY);
+        self.fetch_first(from, self.group(from).equal(tag, !DIRTY));
+    }
+
+    /// Fetches the slot that a new row goes to which is put from a slot on.
+    #[inline(always)]
+    pub(super) fn fetch_place(&self, from: usize) {
+        self.fetch_first(from, self.group(from).equal(EMPTY, u8::MAX));
+    }
+
+    #[inline(always)]
+    fn fetch_first(&self, from: usize, hits: u32) {
         // Without a hit (a new key, or a long probe) the row does not matter. A wrong one costs a fetch.
         let slot = from + (hits | 1 << (GROUP - 1)).trailing_zeros() as usize;
         let rows = self.tags.as_ptr().wrapping_add(Self::rows_at(self.slots()));

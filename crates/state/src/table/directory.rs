@@ -143,6 +143,19 @@ impl<K: Key, V: Data> Directory<K, V> {
         }
     }
 
+    /// The same for rows that are most likely new: where they will be put.
+    pub(super) fn prefetch_places(&self, hashes: &[KeyHash]) {
+        if self.page_bytes < NEAR_BYTES {
+            return;
+        }
+        for hash in hashes {
+            self.pages[self.page_of(*hash)].fetch_tags(*hash);
+        }
+        for hash in hashes {
+            self.pages[self.page_of(*hash)].fetch_place(*hash);
+        }
+    }
+
     /// Drops all rows and gives their memory back.
     pub(super) fn retire(self, image: &mut Image<K, V>) {
         self.pages
@@ -190,6 +203,29 @@ impl<K: Key, V: Data> Directory<K, V> {
             None => {
                 self.add(image, key, hash, value);
                 None
+            }
+        }
+    }
+
+    /// Adds a row of a snapshot, joined with what is there of its key.
+    #[inline]
+    pub(super) fn restore(
+        &mut self,
+        image: &mut Image<K, V>,
+        key: K,
+        hash: KeyHash,
+        value: V,
+        append: fn(&mut V, V),
+    ) {
+        let at = self.page_of(hash);
+        let page = &mut self.pages[at];
+        match page.find(&key, hash) {
+            Some(slot) => {
+                page.before_change(slot, self.namespace, image);
+                append(page.value_mut(slot), value);
+            }
+            None => {
+                self.add(image, key, hash, value);
             }
         }
     }

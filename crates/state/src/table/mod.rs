@@ -72,6 +72,9 @@ pub trait Sweep<V> {
     fn trim(&mut self, value: &mut V);
 }
 
+/// So many rows are fetched ahead while a table is filled.
+const RESTORE_BLOCK: usize = 16;
+
 /// Rows of one state without namespaces. The caller computes each key's hash, once.
 pub struct Table<K: Key, V: Data> {
     directory: Directory<K, V>,
@@ -93,6 +96,19 @@ impl<K: Key, V: Data> Table<K, V> {
     /// Makes room for about so many rows at once, if there are none yet: for a restore.
     pub fn reserve(&mut self, rows: usize) {
         self.directory.reserve(rows, &mut self.image);
+    }
+
+    /// Adds rows of a snapshot; `append` joins those of one key.
+    pub fn restore(&mut self, keys: Vec<K>, hashes: &[KeyHash], values: Vec<V>, append: fn(&mut V, V)) {
+        let mut rows = keys.into_iter().zip(values);
+        let mut ahead = hashes.chunks(RESTORE_BLOCK);
+        self.directory.prefetch_places(ahead.next().unwrap_or_default());
+        for block in hashes.chunks(RESTORE_BLOCK) {
+            self.directory.prefetch_places(ahead.next().unwrap_or_default());
+            for ((key, value), hash) in rows.by_ref().take(block.len()).zip(block) {
+                self.directory.restore(&mut self.image, key, *hash, value, append);
+            }
+        }
     }
 
     /// The value of a key.

@@ -81,6 +81,12 @@ impl<K, V> Page<K, V> {
         self.block.fetch_row(tag_of(hash), self.start(hash));
     }
 
+    /// Fetches where a row with the hash will most likely be put.
+    #[inline(always)]
+    pub(super) fn fetch_place(&self, hash: KeyHash) {
+        self.block.fetch_place(self.start(hash));
+    }
+
     #[inline(always)]
     pub(super) fn value(&self, slot: usize) -> &V {
         &self.block.row(slot).value

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::image::{EncodedPage, ImageChunk, ImageRows, RowEncoder, StateId, StateKind};
+use crate::page_memory::PageMemory;
 use proptest::prelude::*;
 use rivermark_types::{MaxParallelism, Uid};
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 struct NoEncoder;
 impl RowEncoder for NoEncoder {
-    fn encode(&self, _: Vec<Box<dyn Any + Send>>) -> Result<Vec<EncodedPage>, String> {
+    fn encode_in(&self, _: Vec<Box<dyn Any + Send>>, _: &PageMemory) -> Result<Vec<EncodedPage>, String> {
         Err("not in this test".into())
     }
 }

@@ -4,6 +4,7 @@ use super::{Aging, Clock, StateTtl};
 use crate::codec::RowCodec;
 use crate::image::{EncodedPage, ImageRow, ImageRows, ImageSink, RowEncoder};
 use crate::key::Key;
+use crate::page_memory::PageMemory;
 use crate::table::{Cursor, Fate, KeySpace, Origin, Stored, Sweep, Table, Walk};
 use rivermark_data::Key as KeyType;
 use rivermark_types::{KeyHash, Timestamp};
@@ -153,7 +154,11 @@ struct AgingEncoder<K, A: Aging> {
 }
 
 impl<K: KeyType, A: Aging> RowEncoder for AgingEncoder<K, A> {
-    fn encode(&self, chunks: Vec<Box<dyn Any + Send>>) -> Result<Vec<EncodedPage>, String> {
+    fn encode_in(
+        &self,
+        chunks: Vec<Box<dyn Any + Send>>,
+        memory: &PageMemory,
+    ) -> Result<Vec<EncodedPage>, String> {
         let frozen_at = self.frozen_at.load(Ordering::Relaxed);
         let mut plain = Vec::new();
         for chunk in chunks {
@@ -176,6 +181,7 @@ impl<K: KeyType, A: Aging> RowEncoder for AgingEncoder<K, A> {
                 });
             }
         }
-        self.codec.encode(vec![Box::new(ImageRows::from(plain))])
+        self.codec
+            .encode_in(vec![Box::new(ImageRows::from(plain))], memory)
     }
 }

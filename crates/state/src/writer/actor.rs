@@ -155,7 +155,14 @@ impl Actor {
                 self.parts.remove(&checkpoint);
                 self.steps.retain(|step| step.checkpoint != checkpoint);
                 self.remove_scratch(checkpoint).await;
+                self.rest_if_idle();
             }
+        }
+    }
+
+    fn rest_if_idle(&self) {
+        if self.parts.is_empty() {
+            self.encoding.rest();
         }
     }
 
@@ -182,7 +189,7 @@ impl Actor {
             let Some(part) = self.parts.get_mut(&checkpoint) else {
                 return;
             };
-            part.add_page(entry, bytes.into(), held);
+            part.add_page(entry, bytes, held);
             if part.is_full(self.config.object_target) {
                 self.cut_object(checkpoint).await;
             }
@@ -467,6 +474,7 @@ impl Actor {
         });
         self.delete(keys);
         self.remove_scratch(checkpoint).await;
+        self.rest_if_idle();
     }
 
     fn delete(&mut self, keys: Vec<BlobKey>) {

@@ -7,6 +7,8 @@
 use super::part::{Held, Rows, entry_of};
 use super::{Message, Room};
 use crate::object::PageEntry;
+use crate::page_memory::PageMemory;
+use bytes::Bytes;
 use rivermark_types::CheckpointId;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -24,7 +26,7 @@ pub(super) struct Job {
 
 /// Encoded rows, and the memory that they take.
 pub(super) struct Encoded {
-    pub pages: Vec<(PageEntry, Vec<u8>)>,
+    pub pages: Vec<(PageEntry, Bytes)>,
     pub held: Held,
 }
 
@@ -34,6 +36,7 @@ pub(super) struct Encoding {
     jobs: Mutex<VecDeque<Job>>,
     added: Notify,
     closed: AtomicBool,
+    memory: Arc<PageMemory>,
 }
 
 impl Encoding {
@@ -45,6 +48,11 @@ impl Encoding {
     /// Drops what is queued of a checkpoint.
     pub fn forget(&self, checkpoint: CheckpointId) {
         self.jobs().retain(|job| job.checkpoint != checkpoint);
+    }
+
+    /// Gives the memory of pages back that nobody uses; for when no checkpoint is under way.
+    pub fn rest(&self) {
+        self.memory.clear();
     }
 
     /// Ends the task; what is queued is dropped.
@@ -59,7 +67,7 @@ impl Encoding {
         let job = self.jobs().pop_front();
         let found = job.is_some();
         if let Some(job) = job {
-            let _ = done.send(job.encode(room));
+            let _ = done.send(job.encode(room, &self.memory));
         }
         found
     }
@@ -77,7 +85,7 @@ impl Encoding {
                 self.added.notified().await;
                 continue;
             };
-            let encoded = job.encode(&room);
+            let encoded = job.encode(&room, &self.memory);
             match done.upgrade() {
                 Some(done) => drop(done.send(encoded)),
                 None => return,
@@ -93,13 +101,13 @@ impl Encoding {
 }
 
 impl Job {
-    fn encode(self, room: &Arc<Room>) -> Message {
+    fn encode(self, room: &Arc<Room>, memory: &Arc<PageMemory>) -> Message {
         let Job { checkpoint, rows } = self;
         let state = rows.state.clone();
-        let result = rows.encode().map(|pages| {
+        let result = rows.encode(memory).map(|pages| {
             let pages: Vec<_> = pages
                 .into_iter()
-                .map(|page| (entry_of(&state, &page), page.bytes))
+                .map(|page| (entry_of(&state, &page), memory.lend(page.bytes)))
                 .collect();
             let bytes = pages.iter().map(|(_, bytes)| bytes.len()).sum();
             let held = Held::some(room, bytes);

@@ -4,6 +4,7 @@ use super::{Room, SubtaskSnapshot, WALK_SHARE};
 use crate::StateError;
 use crate::image::{EncodedPage, ImageChunk, RowEncoder, StateId};
 use crate::object::{ObjectRef, PageEntry, pack};
+use crate::page_memory::PageMemory;
 use bytes::Bytes;
 use rivermark_storage::{BlobKey, Digest};
 use rivermark_types::{Attempt, Millis, SubtaskId};
@@ -138,9 +139,9 @@ impl Rows {
     }
 
     /// Encodes them. A panic of the user's `Serialize` is an error like any other.
-    pub fn encode(mut self) -> Result<Vec<EncodedPage>, String> {
+    pub fn encode(mut self, memory: &PageMemory) -> Result<Vec<EncodedPage>, String> {
         let chunks = std::mem::take(&mut self.chunks);
-        let encoded = catch_unwind(AssertUnwindSafe(|| self.encoder.encode(chunks)));
+        let encoded = catch_unwind(AssertUnwindSafe(|| self.encoder.encode_in(chunks, memory)));
         let encoded = encoded.unwrap_or_else(|_| Err("writing its rows panicked".into()));
         encoded.map_err(|reason| {
             let (operator, name) = (self.state.operator.as_str(), &self.state.name);

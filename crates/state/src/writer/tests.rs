@@ -403,9 +403,10 @@ struct Broken {
 }
 
 impl crate::image::RowEncoder for Broken {
-    fn encode(
+    fn encode_in(
         &self,
         _: Vec<Box<dyn std::any::Any + Send>>,
+        _: &crate::page_memory::PageMemory,
     ) -> Result<Vec<crate::image::EncodedPage>, String> {
         assert!(!self.panics, "a bug in Serialize");
         Err("no such luck".into())

@@ -1,0 +1,87 @@
+//! Memory of pages that are stored, for the next ones: of fresh memory each 4 KB would cost a fault, which is more than what is
+//! written there.
+
+use bytes::Bytes;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Hands out memory for pages, and takes it back when the last holder of a page is gone. It never has more than once was in use
+/// at a time.
+#[derive(Default)]
+pub struct PageMemory(Mutex<Vec<Vec<u8>>>);
+
+impl PageMemory {
+    /// An empty buffer with room for so many bytes.
+    pub fn take(&self, bytes: usize) -> Vec<u8> {
+        let mut buffer = self.spare().pop().unwrap_or_default();
+        if buffer.capacity() < bytes {
+            // Not grown: nothing in it is worth a copy.
+            buffer = Vec::with_capacity(bytes);
+        }
+        buffer
+    }
+
+    /// A page in such a buffer, whose memory comes back here.
+    pub(crate) fn lend(self: &Arc<Self>, page: Vec<u8>) -> Bytes {
+        let memory = self.clone();
+        Bytes::from_owner(Lent { page, memory })
+    }
+
+    /// Gives the memory that nobody uses to the system.
+    pub(crate) fn clear(&self) {
+        *self.spare() = Vec::new();
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A page that is in use.
+struct Lent {
+    page: Vec<u8>,
+    memory: Arc<PageMemory>,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.page
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let mut page = std::mem::take(&mut self.page);
+        page.clear();
+        self.memory.spare().push(page);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_a_page_serves_the_next_one_once_nobody_holds_it() {
+        let memory = Arc::new(PageMemory::default());
+        let mut page = memory.take(1_000);
+        page.extend_from_slice(b"rows");
+        let place = page.as_ptr();
+        let page = memory.lend(page);
+        let part = page.slice(1..3);
+        drop(page);
+        let other = memory.take(1_000);
+        assert_ne!(other.as_ptr(), place, "a part of it is still read");
+        assert_eq!(&part[..], b"ow");
+        drop(part);
+        let next = memory.take(900);
+        assert_eq!((next.as_ptr(), next.len()), (place, 0));
+        drop(memory.lend(next));
+        assert!(
+            memory.take(2_000).capacity() >= 2_000,
+            "it is too small for this one"
+        );
+        drop(memory.lend(Vec::with_capacity(10)));
+        memory.clear();
+        assert_eq!(memory.take(0).capacity(), 0);
+    }
+}
