@@ -2,7 +2,7 @@
 //!
 //! Layout: [`image`] is the seam between the two halves: the table side (`table/`, `handles`, `reducing`, `ttl/`, `backend`, `timers`, `shared`) runs in
 //! the slot and hands out copies of rows; the snapshot side (`codec`, `object`, `writer`, `manifest`, `reader`) runs on the
-//! I/O runtime, encodes and stores them. [`fsck`] checks from outside of any job that all of it is sound.
+//! I/O runtime, encodes and stores them; [`local_copies`] are for restarts inside the process. [`fsck`] checks from outside of any job that all of it is sound.
 
 pub mod backend;
 pub mod codec;
@@ -14,6 +14,7 @@ pub mod head;
 pub mod image;
 pub mod in_flight;
 pub mod key;
+pub mod local_copies;
 pub mod manifest;
 pub mod object;
 pub mod page_memory;
@@ -33,6 +34,7 @@ pub use handles::{ListState, MapState, ValueState, WindowState};
 pub use head::{CheckpointRef, JobHead};
 pub use in_flight::InFlightChannel;
 pub use key::Key;
+pub use local_copies::{LocalCopies, LocalCounts};
 pub use manifest::{Lists, Manifest, OperatorEntry, SourceEntry, SubtaskEntry, Written};
 pub use object::ObjectRef;
 pub use reader::{SnapshotReader, StateSize};

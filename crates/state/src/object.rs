@@ -12,6 +12,7 @@ use rivermark_storage::checksum::checksum64;
 use rivermark_storage::{Blob, BlobKey, Digest};
 use rivermark_types::{KeyGroup, KeyGroupRange};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::str::FromStr;
 
 /// The format that this version writes, and the newest that it reads.
@@ -173,22 +174,38 @@ fn parse_footer(key: &BlobKey, len: u64, footer: &[u8]) -> Result<ObjectRef, Str
     })
 }
 
+impl ObjectRef {
+    /// Where its index is.
+    pub(crate) fn index_range(&self) -> Result<Range<u64>, StateError> {
+        let end = self.index_offset.checked_add(self.index_len);
+        let end = end.filter(|&end| end <= self.len && self.index_len <= MAX_INDEX_BYTES);
+        let end = end.ok_or_else(|| self.damaged("its index has an impossible place".into()))?;
+        Ok(self.index_offset..end)
+    }
+
+    fn damaged(&self, reason: String) -> StateError {
+        StateError::Damaged {
+            object: self.key.to_string(),
+            reason,
+        }
+    }
+}
+
 impl ObjectIndex {
     /// Reads and checks the index of an object.
     pub async fn load(blob: &dyn Blob, object: &ObjectRef) -> Result<ObjectIndex, StateError> {
-        let damaged = |reason: String| StateError::Damaged {
-            object: object.key.to_string(),
-            reason,
-        };
-        let end = object.index_offset.checked_add(object.index_len);
-        let end = end.filter(|&end| end <= object.len && object.index_len <= MAX_INDEX_BYTES);
-        let end = end.ok_or_else(|| damaged("its index has an impossible place".into()))?;
-        let bytes = blob.get_range(&object.key, object.index_offset..end).await?;
+        let bytes = blob.get_range(&object.key, object.index_range()?).await?;
+        ObjectIndex::parse(object, &bytes)
+    }
+
+    /// The index of an object from its bytes, checked.
+    pub(crate) fn parse(object: &ObjectRef, bytes: &[u8]) -> Result<ObjectIndex, StateError> {
+        let damaged = |reason: String| object.damaged(reason);
         object
             .index_checksum
-            .check(format_args!("the index of {}", object.key), &bytes)?;
+            .check(format_args!("the index of {}", object.key), bytes)?;
         let index: ObjectIndex =
-            serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+            serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
         let mut expected = 0u64;
         for page in &index.pages {
             if page.offset != expected || page.first_group > page.last_group {

@@ -1,11 +1,13 @@
 //! Reads the keyed rows of a snapshot back: by operator and range of key groups, and nothing that is not asked for.
 //!
 //! Layout: [`SnapshotReader`] knows the indexes of all objects of one manifest and fetches pages
-//! into the [`RestoredState`] of one subtask of an operator. Non-goals: what a page means (`codec`), which snapshot to read (`head`); it
+//! into the [`RestoredState`] of one subtask of an operator: from the copies that this process has itself, where there are
+//! any and they are sound, else from the store. Non-goals: what a page means (`codec`), which snapshot to read (`head`); it
 //! retries nothing.
 
 use crate::StateError;
 use crate::image::{StateId, StateKind};
+use crate::local_copies::LocalCopies;
 use crate::manifest::Manifest;
 use crate::object::{ObjectIndex, ObjectRef, PageEntry, check_page};
 use crate::restored::RestoredState;
@@ -13,6 +15,7 @@ use bytes::Bytes;
 use rivermark_storage::Blob;
 use rivermark_types::{KeyGroupRange, Uid};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Neighbouring pages are fetched together up to so many bytes.
@@ -20,8 +23,14 @@ const FETCH_BYTES: u64 = 16 << 20;
 
 /// The objects of one snapshot, ready to be read by many subtasks.
 pub struct SnapshotReader {
-    blob: Arc<dyn Blob>,
+    places: Places,
     objects: Vec<(ObjectRef, ObjectIndex)>,
+}
+
+/// Where the bytes of objects are.
+struct Places {
+    blob: Arc<dyn Blob>,
+    copies: Option<LocalCopies>,
 }
 
 /// How much of a state is in a snapshot.
@@ -40,11 +49,23 @@ pub struct StateSize {
 impl SnapshotReader {
     /// Reads the indexes of all objects of a snapshot.
     pub async fn open(blob: Arc<dyn Blob>, manifest: &Manifest) -> Result<SnapshotReader, StateError> {
+        SnapshotReader::open_near(blob, None, manifest).await
+    }
+
+    /// The same where this process may have copies of the objects.
+    pub async fn open_near(
+        blob: Arc<dyn Blob>,
+        copies: Option<LocalCopies>,
+        manifest: &Manifest,
+    ) -> Result<SnapshotReader, StateError> {
+        let places = Places { blob, copies };
         let mut objects = Vec::with_capacity(manifest.objects.len());
         for object in &manifest.objects {
-            objects.push((object.clone(), ObjectIndex::load(blob.as_ref(), object).await?));
+            let parse = |bytes: Bytes| ObjectIndex::parse(object, &bytes);
+            let (index, _) = places.read(object, object.index_range()?, parse).await?;
+            objects.push((object.clone(), index));
         }
-        Ok(SnapshotReader { blob, objects })
+        Ok(SnapshotReader { places, objects })
     }
 
     /// The pages of an operator's states that may hold rows of a range of key groups. A page may hold rows of other key
@@ -105,22 +126,59 @@ impl SnapshotReader {
         let (Some(first), Some(last)) = (run.first(), run.last()) else {
             return Ok(());
         };
-        let bytes = self
-            .blob
-            .get_range(&object.key, first.offset..last.offset + last.len)
-            .await?;
-        let mut rest = bytes;
-        for page in run {
-            let cut = usize::try_from(page.len).ok().filter(|&len| len <= rest.len());
-            let bytes = rest.split_to(cut.ok_or_else(|| StateError::Damaged {
-                object: object.key.to_string(),
-                reason: format!("the page at byte {} is cut off", page.offset),
-            })?);
-            check_page(&object.key, page, &bytes)?;
+        let cut = |bytes: Bytes| cut_pages(object, run, bytes);
+        let range = first.offset..last.offset + last.len;
+        let (pages, is_local) = self.places.read(object, range, cut).await?;
+        for (page, bytes) in run.iter().zip(pages) {
+            if is_local {
+                restored.note_local(page.len);
+            }
             restored.add(page.state.clone(), bytes);
         }
         Ok(())
     }
+}
+
+impl Places {
+    /// What `check` makes of some bytes of an object, and whether they came from a copy. A copy that does not stand the check
+    /// is as good as none.
+    async fn read<T>(
+        &self,
+        object: &ObjectRef,
+        range: Range<u64>,
+        check: impl Fn(Bytes) -> Result<T, StateError>,
+    ) -> Result<(T, bool), StateError> {
+        if let Some(copies) = &self.copies
+            && let Some(bytes) = copies.read(&object.key, range.clone()).await
+        {
+            let len = bytes.len() as u64;
+            match check(bytes) {
+                Ok(sound) => {
+                    copies.was_of_use(len);
+                    return Ok((sound, true));
+                }
+                Err(error) => copies.lose(&object.key, &error),
+            }
+        }
+        let bytes = self.blob.get_range(&object.key, range).await?;
+        Ok((check(bytes)?, false))
+    }
+}
+
+/// Neighbouring pages from their bytes, checked.
+fn cut_pages(object: &ObjectRef, run: &[&PageEntry], bytes: Bytes) -> Result<Vec<Bytes>, StateError> {
+    let mut rest = bytes;
+    let mut pages = Vec::with_capacity(run.len());
+    for page in run {
+        let cut = usize::try_from(page.len).ok().filter(|&len| len <= rest.len());
+        let bytes = rest.split_to(cut.ok_or_else(|| StateError::Damaged {
+            object: object.key.to_string(),
+            reason: format!("the page at byte {} is cut off", page.offset),
+        })?);
+        check_page(&object.key, page, &bytes)?;
+        pages.push(bytes);
+    }
+    Ok(pages)
 }
 
 /// Cuts pages, sorted by offset, into runs without gaps and not too long.

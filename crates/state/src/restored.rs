@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default)]
 pub struct RestoredState {
     pages: BTreeMap<StateId, Vec<Bytes>>,
+    local_bytes: u64,
 }
 
 impl RestoredState {
@@ -22,6 +23,13 @@ impl RestoredState {
     /// How many bytes all pages have.
     pub fn bytes(&self) -> u64 {
         self.pages.values().flatten().map(|page| page.len() as u64).sum()
+    }
+    /// How many bytes came from local copies.
+    pub fn local_bytes(&self) -> u64 {
+        self.local_bytes
+    }
+    pub(crate) fn note_local(&mut self, bytes: u64) {
+        self.local_bytes += bytes;
     }
     /// The states that nobody has taken yet.
     pub fn states(&self) -> impl Iterator<Item = &StateId> {

@@ -9,7 +9,9 @@ use super::part::{Part, Plan, Rows};
 use super::scratch::Scratch;
 use super::trace::{PartTraces, StoredRows};
 use super::{Message, PartReport, Room, SubtaskSnapshot, WriterConfig};
-use rivermark_env::{BoxFuture, Env};
+use crate::local_copies::LocalCopies;
+use bytes::Bytes;
+use rivermark_env::{BoxFuture, Env, TaskHandle};
 use rivermark_storage::{Blob, BlobKey};
 use rivermark_types::{CheckpointId, Millis};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -33,6 +35,7 @@ pub(super) struct Actor {
     next_store: u64,
     deletions: VecDeque<Deletion>,
     calls: Calls,
+    copies: Option<(LocalCopies, TaskHandle)>,
 }
 
 /// What is to be done for a checkpoint, in order.
@@ -65,6 +68,7 @@ impl Actor {
         reports: mpsc::UnboundedSender<PartReport>,
         inbox: mpsc::UnboundedReceiver<Message>,
         (room, encoding, traces): (Arc<Room>, Arc<Encoding>, Arc<PartTraces>),
+        copies: Option<(LocalCopies, TaskHandle)>,
     ) -> Actor {
         Actor {
             calls: Calls::new(env.clone(), blob),
@@ -80,6 +84,7 @@ impl Actor {
             steps: VecDeque::new(),
             next_store: 0,
             deletions: VecDeque::new(),
+            copies,
         }
     }
 
@@ -109,6 +114,10 @@ impl Actor {
         }
         for scratch in std::mem::take(&mut self.scratch).into_values() {
             scratch.remove(&self.env).await;
+        }
+        if let Some((copies, task)) = self.copies.take() {
+            copies.end();
+            task.join().await;
         }
     }
 
@@ -296,6 +305,9 @@ impl Actor {
     /// Where memory is full, has the object that is stored last moved to the scratch file, if it has room there.
     fn spill_if_full(&mut self) {
         let is_full = self.room.held() > self.config.memory_limit;
+        if let (Some((copies, _)), true) = (&self.copies, is_full) {
+            copies.relieve();
+        }
         let Some(dir) = self.config.scratch_dir.as_ref().filter(|_| is_full) else {
             return;
         };
@@ -374,7 +386,12 @@ impl Actor {
 
     async fn on_called(&mut self, called: Called) {
         match called {
-            Called::Stored { id, key, outcome } => self.on_stored(id, key, outcome).await,
+            Called::Stored {
+                id,
+                key,
+                parts,
+                outcome,
+            } => self.on_stored(id, key, parts, outcome).await,
             Called::Spilled(spilled) => self.on_spilled(spilled).await,
             Called::Deleted {
                 mut deletion,
@@ -396,7 +413,7 @@ impl Actor {
         }
     }
 
-    async fn on_stored(&mut self, stored: StoreId, key: BlobKey, outcome: Outcome) {
+    async fn on_stored(&mut self, stored: StoreId, key: BlobKey, parts: Vec<Bytes>, outcome: Outcome) {
         let place = self
             .steps
             .iter()
@@ -413,6 +430,9 @@ impl Actor {
             Outcome::Done => {
                 if let Some(part) = self.parts.get_mut(&checkpoint) {
                     part.stored.push(plan.object.clone());
+                }
+                if let Some((copies, _)) = &self.copies {
+                    copies.offer(checkpoint, key, parts, plan.clone());
                 }
                 self.steps.remove(place);
             }
@@ -463,6 +483,9 @@ impl Actor {
             return;
         };
         self.encoding.forget(checkpoint);
+        if let Some((copies, _)) = &self.copies {
+            copies.forget(checkpoint);
+        }
         let mut keys = part.keys;
         self.steps.retain(|step| match &step.work {
             _ if step.checkpoint != checkpoint => true,

@@ -62,6 +62,8 @@ pub(super) enum Called {
     Stored {
         id: StoreId,
         key: BlobKey,
+        /// Its bytes.
+        parts: Vec<Bytes>,
         outcome: Outcome,
     },
     Spilled(Spilled),
@@ -205,11 +207,19 @@ impl Calls {
 /// One try at storing an object.
 async fn store(env: Env, blob: Arc<dyn Blob>, id: StoreId, plan: Arc<Plan>) -> Called {
     let key = plan.object.key.clone();
-    let outcome = match parts(&env, &plan).await {
-        Ok(parts) => Outcome::of(blob.put(&key, parts).await),
-        Err(reason) => Outcome::Failed(reason),
+    let (parts, outcome) = match parts(&env, &plan).await {
+        Ok(parts) => {
+            let outcome = Outcome::of(blob.put(&key, parts.clone()).await);
+            (parts, outcome)
+        }
+        Err(reason) => (vec![], Outcome::Failed(reason)),
     };
-    Called::Stored { id, key, outcome }
+    Called::Stored {
+        id,
+        key,
+        parts,
+        outcome,
+    }
 }
 
 /// The bytes of an object.

@@ -25,6 +25,7 @@ mod trace;
 pub use trace::{PartTrace, StoredRows};
 
 use crate::image::{ImageChunk, ImageSink};
+use crate::local_copies::{CopyLimits, LocalCopies};
 use crate::manifest::SubtaskEntry;
 use crate::object::ObjectRef;
 use encoding::{Encoded, Encoding};
@@ -46,6 +47,9 @@ const WALK_SHARE: usize = 8;
 /// Slots help when they take more than this part, so not for the rows of the walk, which can wait.
 const HELP_SHARE: usize = 4;
 
+/// What is stored and waits for the disk to be copied may take this part: the objects that are stored at once.
+const COPY_SHARE: usize = 2;
+
 /// The bounds of a writer.
 #[derive(Clone, Debug)]
 pub struct WriterConfig {
@@ -59,6 +63,11 @@ pub struct WriterConfig {
     pub scratch_dir: Option<PathBuf>,
     /// The bytes of all scratch files together.
     pub scratch_limit: u64,
+    /// Where copies of what is stored are kept for a restart inside the process ([`LocalCopies`]); without it there are none.
+    /// [`crate::local_copies`] says how the folder is to be named.
+    pub copy_dir: Option<PathBuf>,
+    /// The bytes of all copies together.
+    pub copy_limit: u64,
 }
 
 impl Default for WriterConfig {
@@ -69,6 +78,8 @@ impl Default for WriterConfig {
             seal_after: Duration::from_millis(200),
             scratch_dir: None,
             scratch_limit: 16 << 30,
+            copy_dir: None,
+            copy_limit: 16 << 30,
         }
     }
 }
@@ -141,13 +152,20 @@ impl SnapshotWriter {
         env.spawn_io("snapshot encoder", work);
         let traces = Arc::new(PartTraces::default());
         let shared = (room.clone(), encoding.clone(), traces.clone());
-        let actor = actor::Actor::new(env.clone(), blob, config, reports, inbox, shared);
+        let limits = CopyLimits {
+            files: config.copy_limit,
+            waiting: (config.memory_limit / COPY_SHARE) as u64,
+        };
+        let copies = config.copy_dir.clone().map(|dir| LocalCopies::start(env, dir, limits));
+        let known = copies.as_ref().map(|(copies, _)| copies.clone());
+        let actor = actor::Actor::new(env.clone(), blob, config, reports, inbox, shared, copies);
         let task = env.spawn_io("snapshot writer", actor.run());
         let handle = SnapshotHandle {
             sender,
             room,
             encoding,
             traces,
+            copies: known,
         };
         (handle, task)
     }
@@ -160,6 +178,7 @@ pub struct SnapshotHandle {
     room: Arc<Room>,
     encoding: Arc<Encoding>,
     traces: Arc<PartTraces>,
+    copies: Option<LocalCopies>,
 }
 
 impl SnapshotHandle {
@@ -202,6 +221,18 @@ impl SnapshotHandle {
     /// Lets go of a checkpoint that was decided: its objects now belong to the manifest.
     pub fn complete(&self, checkpoint: CheckpointId) {
         self.send(Message::Complete(checkpoint));
+    }
+
+    /// A restart starts from this checkpoint from now on: copies of those before go.
+    pub fn restarts_from(&self, checkpoint: CheckpointId) {
+        if let Some(copies) = &self.copies {
+            copies.keep_from(checkpoint);
+        }
+    }
+
+    /// The local copies of what was stored, if any are kept.
+    pub fn local_copies(&self) -> Option<&LocalCopies> {
+        self.copies.as_ref()
     }
 
     /// Whether a walk had better go on now, or later. An update to a row that is not captured yet need not ask.
