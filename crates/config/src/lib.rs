@@ -24,7 +24,7 @@ pub use error::ConfigError;
 pub use keys::{Key, Kind, describe, keys};
 pub use origin::Origin;
 pub use settings::{
-    BadRecordsConfig, CheckpointConfig, EngineConfig, Mode, OnBadRecord, PipelineConfig, RecoveryConfig,
-    ReporterConfig, RestartConfig, Retention, Settings,
+    BadRecordsConfig, CheckpointConfig, EngineConfig, LocalCopiesConfig, Mode, OnBadRecord, PipelineConfig,
+    RecoveryConfig, ReporterConfig, RestartConfig, Retention, Settings,
 };
 pub use value::Value;

@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+pub use local_copies::LocalCopiesConfig;
+
 /// With a directory, the promise holds without a further setting: a checkpoint every ten seconds.
 const INTERVAL_WITH_DIRECTORY: Duration = Duration::from_secs(10);
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(10);
@@ -152,6 +154,8 @@ pub struct RecoveryConfig {
     pub path: Option<String>,
     /// Whether state that no operator claims is dropped instead of being an error.
     pub ignore_unclaimed_state: bool,
+    /// Copies that a restart inside the process reads instead of the store.
+    pub local_copies: Option<LocalCopiesConfig>,
 }
 
 /// What becomes of a record that cannot be processed.
@@ -228,13 +232,16 @@ fn read_all(r: &mut Reader<'_>) -> Settings {
     let (ignored, errors) = r.config.unread();
     r.errors.extend(errors);
     let checkpoint = checkpoint(r);
+    let pipeline = pipeline(r);
+    let local_copies = local_copies::read(r, &pipeline.scratch_dirs);
     let settings = Settings {
-        pipeline: pipeline(r),
+        pipeline,
         restart: restart(r, checkpoint.interval.is_some()),
         checkpoint,
         recovery: RecoveryConfig {
             path: r.text("execution.state-recovery.path"),
             ignore_unclaimed_state: r.bool("execution.state-recovery.ignore-unclaimed-state"),
+            local_copies,
         },
         bad_records: BadRecordsConfig {
             undecodable: on_bad_record(r.choice("rivermark.source.on-undecodable")),
@@ -581,5 +588,6 @@ impl Reader<'_> {
     }
 }
 
+mod local_copies;
 #[cfg(test)]
 mod tests;

@@ -278,6 +278,7 @@ impl Master {
         self.snapshots.complete(manifest.checkpoint);
         if manifest.kind != SnapshotKind::Savepoint {
             self.decided_here = Some(manifest.checkpoint);
+            self.snapshots.restarts_from(manifest.checkpoint);
         }
         let pending = self.pending.remove(&manifest.checkpoint);
         if let Some(pending) = &pending {

@@ -1,10 +1,11 @@
 //! The numbers of a job under Flink's names: what a Prometheus server scrapes and dashboards select on.
 //!
-//! Only metrics that mean here what they mean there. Pure: from statistics and two snapshots to series.
+//! Only metrics that mean here what they mean there, and of local copies, which have none there, our own. Pure: from statistics and two snapshots to series.
 
 use crate::stats::JobStats;
 use rivermark_protocol::graph::NodeRole;
 use rivermark_runtime::metrics::{JobSnapshot, MetricValue, OperatorSnapshot, Rates, SubtaskSnapshot};
+use rivermark_state::LocalCopies;
 use rivermark_types::{JobName, Millis, SubtaskId, Timestamp, Uid, hash_key};
 
 /// One number with its name, scope and labels.
@@ -167,6 +168,12 @@ fn of_job(stats: &JobStats, moment: Moment, all: &mut Collected) {
     // A text: its value is on REST only.
     all.number("lastCheckpointExternalPath", 0.0);
     all.count("numRestarts", stats.restarts.into());
+    if let Some(copies) = stats.local_copies.as_ref().map(LocalCopies::counts) {
+        all.count("localCopyBytes", copies.bytes);
+        all.count("localCopyBytesRead", copies.read);
+        all.count("numLocalCopiesNotMade", copies.not_copied);
+        all.count("numLocalCopiesLost", copies.lost);
+    }
     let ended = stats.has_ended();
     let since = moment.now.since(stats.state_since).as_millis() as f64;
     let up = match stats.running_since {

@@ -63,7 +63,10 @@ impl Master {
                     env: self.env.clone(),
                     blob,
                 });
-                Some(Arc::new(SnapshotReader::open(patient, manifest).await?))
+                let copies = self.snapshots.local_copies().cloned();
+                Some(Arc::new(
+                    SnapshotReader::open_near(patient, copies, manifest).await?,
+                ))
             }
             None => None,
         };

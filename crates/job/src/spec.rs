@@ -1,6 +1,6 @@
 //! What a job is started with, and its start.
 
-use crate::claim::{Found, StartOptions, claim, find};
+use crate::claim::{Found, OwnedHead, StartOptions, claim, find};
 use crate::cleaner::Cleaner;
 use crate::handle::{JobEnd, JobHandle, Request};
 use crate::history::History;
@@ -20,6 +20,7 @@ use rivermark_runtime::seams::Seams;
 use rivermark_state::{SnapshotWriter, WriterConfig};
 use rivermark_types::{Attempt, Failure, JobName, Result};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -100,13 +101,14 @@ pub async fn start(env: &Env, mut spec: JobSpec) -> Result<JobHandle> {
     let (snapshots, writer) = SnapshotWriter::spawn(
         env,
         spec.storage.blob.clone(),
-        spec.writer.clone(),
+        writer_config(env, &spec.writer, &owned),
         reports_sender,
     );
     let (requests_sender, requests) = mpsc::unbounded_channel::<Request>();
     let first = JobStats {
         state: "starting",
         counters: counters.clone(),
+        local_copies: snapshots.local_copies().cloned(),
         ..JobStats::default()
     };
     let (stats_sender, stats) = watch::channel(first);
@@ -153,6 +155,19 @@ pub async fn start(env: &Env, mut spec: JobSpec) -> Result<JobHandle> {
         end,
         master,
     })
+}
+
+/// The writer's bounds; local copies go to a folder of this run alone, beside those of the job's other runs.
+fn writer_config(env: &Env, config: &WriterConfig, owned: &OwnedHead) -> WriterConfig {
+    let (seed, generation) = (owned.head.seed, owned.head.generation);
+    let own = |dir: &PathBuf| {
+        dir.join(format!("rivermark-copies-{seed:016x}"))
+            .join(format!("g{generation}-{:016x}", env.random_u64()))
+    };
+    WriterConfig {
+        copy_dir: config.copy_dir.as_ref().map(own),
+        ..config.clone()
+    }
 }
 
 /// A job that has nothing left to do, but perhaps something to clear up: the run that finished it may have been killed

@@ -1,6 +1,7 @@
 //! What a job tells about itself while it runs.
 
 use rivermark_runtime::metrics::{JobCounters, SubtaskCounters};
+use rivermark_state::LocalCopies;
 use rivermark_types::{Attempt, CheckpointId, Generation, Millis, SnapshotKind, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,6 +59,8 @@ pub struct JobStats {
     pub last_failure: Option<String>,
     /// The most bytes of captured state that were in memory at once, in this process, up to the newest decided checkpoint.
     pub captured_peak: u64,
+    /// The local copies of its checkpoints, if any are kept.
+    pub local_copies: Option<LocalCopies>,
     /// The job's counters.
     pub counters: Arc<JobCounters>,
 }

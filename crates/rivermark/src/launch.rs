@@ -97,6 +97,9 @@ pub(crate) async fn job_spec(
         None => JobStorage::in_memory(),
     };
     let storage = storage.with_call_timeout(settings.engine.call_timeout);
+    // Without a directory the store is in this process already.
+    let copies = settings.recovery.local_copies.as_ref();
+    let copies = copies.filter(|_| settings.checkpoint.dir.is_some());
     Ok(JobSpec {
         name,
         program,
@@ -109,6 +112,8 @@ pub(crate) async fn job_spec(
         writer: WriterConfig {
             scratch_dir: settings.pipeline.scratch_dirs.first().map(Into::into),
             scratch_limit: settings.engine.scratch_bytes,
+            copy_dir: copies.map(|copies| copies.dir.clone().into()),
+            copy_limit: copies.map_or(0, |copies| copies.limit),
             ..WriterConfig::default()
         },
         seams,

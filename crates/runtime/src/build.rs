@@ -117,6 +117,7 @@ impl TaskPlan {
             let fetched = env.now();
             restored_trace.download += fetched.since(fetching);
             restored_trace.bytes += keyed.bytes();
+            restored_trace.local_bytes += keyed.local_bytes();
             let restored = self.restore.is_some().then_some(keyed);
             let counters = self.counters.operator(plan.info.node);
             let node = plan.build(env, waker, self.seed, restored, &self.events)?;

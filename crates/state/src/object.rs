@@ -204,8 +204,7 @@ impl ObjectIndex {
         object
             .index_checksum
             .check(format_args!("the index of {}", object.key), bytes)?;
-        let index: ObjectIndex =
-            serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+        let index: ObjectIndex = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
         let mut expected = 0u64;
         for page in &index.pages {
             if page.offset != expected || page.first_group > page.last_group {

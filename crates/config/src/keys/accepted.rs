@@ -71,10 +71,6 @@ pub(super) const KEYS: &[Key] = &[
     ]),
     accepted("execution.checkpointing.cleaner.parallel-mode", Bool, "true")
         .was(&["state.checkpoint.cleaner.parallel-mode"]),
-    accepted("execution.checkpointing.local-backup.enabled", Bool, "false")
-        .was(&["state.backend.local-recovery"]),
-    accepted("execution.checkpointing.local-backup.dirs", Text, "")
-        .was(&["taskmanager.state.local.root-dirs"]),
     accepted("execution.checkpointing.file-merging.enabled", Bool, "false"),
     accepted(
         "execution.checkpointing.file-merging.max-file-size",
@@ -89,7 +85,6 @@ pub(super) const KEYS: &[Key] = &[
         "NO_CLAIM",
     )
     .was(&["execution.savepoint-restore-mode"]),
-    accepted("execution.state-recovery.from-local", Bool, "false").was(&["state.backend.local-recovery"]),
     accepted(
         "execution.state-recovery.without-channel-state.checkpoint-id",
         LONG,

@@ -148,6 +148,29 @@ pub(super) const KEYS: &[Key] = &[
         "start although the checkpoint holds state of operators that the job no longer has",
     )
     .was(&["execution.savepoint.ignore-unclaimed-state"]),
+    key(
+        "execution.state-recovery.from-local",
+        Bool,
+        "false",
+        "a restart inside the process reads copies of the newest checkpoint on this machine's disk where there are any; worth it \
+         where execution.checkpointing.dir is not on this machine",
+    )
+    .was(&["state.backend.local-recovery"]),
+    key(
+        "execution.checkpointing.local-backup.enabled",
+        Bool,
+        "false",
+        "make the copies that execution.state-recovery.from-local reads; unset = if it reads them",
+    )
+    .here("")
+    .was(&["state.backend.local-recovery"]),
+    key(
+        "execution.checkpointing.local-backup.dirs",
+        List,
+        "",
+        "folders for these copies, the first of which is used; unset = as io.tmp.dirs",
+    )
+    .was(&["taskmanager.state.local.root-dirs"]),
     // Restart strategy
     key(
         "restart-strategy.type",
@@ -348,6 +371,13 @@ pub(super) const KEYS: &[Key] = &[
         Memory,
         "16 gb",
         "bytes of checkpoints that may wait for the store in io.tmp.dirs; beyond it their walks wait, and what cannot wait is declined",
+    ),
+    key(
+        "rivermark.checkpoint.max-local-backup-bytes",
+        Memory,
+        "16 gb",
+        "bytes of the copies that execution.state-recovery.from-local has made; about twice a checkpoint's are wanted, what does not fit \
+         is not copied",
     ),
     key(
         "rivermark.storage.call-timeout",

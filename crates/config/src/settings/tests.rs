@@ -61,10 +61,44 @@ fn defaults_are_flinks_except_where_we_differ_on_purpose() {
     assert_eq!(settings.pipeline.buffer_timeout, Duration::from_millis(100));
     assert_eq!(settings.pipeline.scratch_dirs, ["/tmp"]);
     assert!(!settings.recovery.ignore_unclaimed_state);
+    assert_eq!(settings.recovery.local_copies, None);
     assert_eq!(settings.engine.batch_rows, 4096);
     assert_eq!(settings.engine.channel_bytes, 4 << 20);
     assert_eq!(settings.engine.slice, Duration::from_millis(2));
     assert_eq!(settings.ignored, vec![]);
+}
+
+#[test]
+fn local_copies_are_made_where_they_are_read() {
+    let copies = |assignments: &[&str]| resolve(assignments).unwrap().recovery.local_copies;
+    let of = |dir: &str, limit| {
+        let dir = dir.to_owned();
+        Some(LocalCopiesConfig { dir, limit })
+    };
+    let read = "execution.state-recovery.from-local=true";
+    assert_eq!(copies(&[read]), of("/tmp", 16 << 30));
+    assert_eq!(copies(&[read, "io.tmp.dirs=/a;/b"]), of("/a", 16 << 30));
+    let dirs = "execution.checkpointing.local-backup.dirs=/fast;/b";
+    let limit = "rivermark.checkpoint.max-local-backup-bytes=1 mb";
+    assert_eq!(copies(&[read, dirs, limit]), of("/fast", 1 << 20));
+    assert_eq!(
+        copies(&["taskmanager.state.local.root-dirs=/old", read]),
+        of("/old", 16 << 30)
+    );
+    // Flink's old key means both.
+    assert_eq!(
+        copies(&["state.backend.local-recovery=true"]),
+        of("/tmp", 16 << 30)
+    );
+    assert_eq!(
+        copies(&["execution.checkpointing.local-backup.enabled=true"]),
+        None
+    );
+    assert_eq!(
+        copies(&[read, "execution.checkpointing.local-backup.enabled=false"]),
+        None
+    );
+    assert!(problem(&["execution.checkpointing.local-backup.dirs="]).contains("at least one folder"));
 }
 
 #[test]

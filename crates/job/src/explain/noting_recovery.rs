@@ -69,6 +69,7 @@ impl Master {
                 slot: names.slot(*id),
                 download_ms: restored.download.as_millis() as u64,
                 bytes: restored.bytes,
+                local_bytes: restored.local_bytes,
                 decode_ms: restored.decode.as_millis() as u64,
                 in_flight_ms: restored.in_flight.as_millis() as u64,
                 in_flight_rows: restored.in_flight_rows,

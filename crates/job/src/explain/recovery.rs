@@ -81,10 +81,12 @@ pub struct RestoredSubtask {
     pub name: String,
     /// Its slot: subtasks of one slot open one after the other.
     pub slot: u32,
-    /// Reading state from the store.
+    /// Reading state, from the store or from local copies.
     pub download_ms: u64,
     /// Bytes of that.
     pub bytes: u64,
+    /// Of these, those that came from local copies.
+    pub local_bytes: u64,
     /// Rebuilding tables and opening operators.
     pub decode_ms: u64,
     /// Reading what was in flight at the checkpoint.
@@ -176,8 +178,12 @@ fn opening(record: &RecoveryRecord) -> String {
     let sum = |what: fn(&RestoredSubtask) -> u64| of_slot().map(what).sum::<u64>();
     let most = of_slot().max_by_key(|subtask| subtask.download_ms + subtask.decode_ms + subtask.in_flight_ms);
     let who = most.map_or(&last.name, |most| &most.name);
+    let local = match sum(|subtask| subtask.local_bytes) {
+        0 => String::new(),
+        local => format!(" ({} of it from local copies)", size(local)),
+    };
     format!(
-        "until {} was open, whose slot read {} in {}, decoded and opened in {} and read what was in flight in {}, most of it \
+        "until {} was open, whose slot read {}{local} in {}, decoded and opened in {} and read what was in flight in {}, most of it \
          for {who}",
         last.name,
         size(sum(|subtask| subtask.bytes)),

@@ -291,6 +291,7 @@ fn a_recovery_is_told_from_the_failure_until_everything_is_worked_off() {
             name: "count/0".into(),
             download_ms: 2_000,
             bytes: 3_000_000,
+            local_bytes: 2_000_000,
             decode_ms: 900,
             in_flight_ms: 50,
             in_flight_rows: 700,
@@ -309,7 +310,7 @@ fn a_recovery_is_told_from_the_failure_until_everything_is_worked_off() {
         explain_recovery(&recovery),
         "recovery from checkpoint 12 after \"map/1: it broke\": 4.3 s = 40 ms the old tasks ended and the last decision was known + 1.0 s \
          the restart strategy paused + 60 ms the checkpoint's manifest and indexes were read + 3.0 s until count/0 was open, whose \
-         slot read 3.0 MB in 2.0 s, decoded and opened in 900 ms and read what was in flight in 50 ms, most of it for count/0 + 50 ms \
+         slot read 3.0 MB (2.0 MB of it from local copies) in 2.0 s, decoded and opened in 900 ms and read what was in flight in 50 ms, most of it for count/0 + 50 ms \
          sinks committed and aborted what was restored, sources found their splits + 200 ms count/0 worked off what was in flight \
          at the checkpoint (700 records)"
     );

@@ -8,10 +8,12 @@ use std::time::Duration;
 /// What the start of a subtask went into.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RestoredTrace {
-    /// Reading its state from the store.
+    /// Reading its state, from the store or from local copies.
     pub download: Duration,
     /// Bytes of that.
     pub bytes: u64,
+    /// Of these, those that came from local copies.
+    pub local_bytes: u64,
     /// Rebuilding tables and opening operators.
     pub decode: Duration,
     /// Reading what was in flight at the checkpoint.

@@ -189,7 +189,9 @@ impl LocalCopies {
         let len = range.end.checked_sub(range.start)?;
         let read = async {
             let mut file = self.0.env.files().open(&path).await?;
-            let bytes = file.read_at(range.start, usize::try_from(len).unwrap_or(0)).await?;
+            let bytes = file
+                .read_at(range.start, usize::try_from(len).unwrap_or(0))
+                .await?;
             match bytes.len() as u64 == len {
                 true => Ok(Bytes::from(bytes)),
                 false => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),

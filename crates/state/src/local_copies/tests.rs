@@ -291,7 +291,10 @@ fn whatever_happens_to_copies_the_store_has_what_they_lack() {
         damage(&world.files());
         world.restore(&manifest, 3);
         let counts = world.copies().counts();
-        assert!(counts.lost >= 1 && world.reads() >= 1, "damage {number}: {counts:?}");
+        assert!(
+            counts.lost >= 1 && world.reads() >= 1,
+            "damage {number}: {counts:?}"
+        );
         // What is of no use is asked once.
         world.restore(&manifest, 2);
         assert_eq!(world.copies().counts().lost, counts.lost, "damage {number}");
@@ -356,9 +359,14 @@ fn copies_keep_within_their_bytes_and_checkpoints_do_not_mind() {
     });
     for id in 1..4 {
         let manifest = world.checkpoint(id);
-        let counts = world.until(|counts| counts.copied + counts.not_copied >= id * manifest.objects.len() as u64);
+        let counts =
+            world.until(|counts| counts.copied + counts.not_copied >= id * manifest.objects.len() as u64);
         assert!(counts.not_copied > 0, "{counts:?}");
-        let bytes: u64 = world.files().iter().map(|file| fs::metadata(file).unwrap().len()).sum();
+        let bytes: u64 = world
+            .files()
+            .iter()
+            .map(|file| fs::metadata(file).unwrap().len())
+            .sum();
         assert!(bytes <= 100 << 10, "{bytes}");
         world.restore(&manifest, 2);
         world.handle().restarts_from(CheckpointId(id));

@@ -73,7 +73,12 @@ impl LocalCopies {
         let mut file = files.create_new(path).await?;
         let mut rest = parts;
         while !rest.is_empty() {
-            if self.state().writing.as_ref().is_none_or(|writing| writing.given_up) {
+            if self
+                .state()
+                .writing
+                .as_ref()
+                .is_none_or(|writing| writing.given_up)
+            {
                 return Ok(false);
             }
             let mut bytes = 0;
@@ -130,7 +135,9 @@ impl LocalCopies {
         };
         let files = self.0.env.files();
         // There is none before the first copy.
-        let Ok(entries) = files.list(above).await else { return };
+        let Ok(entries) = files.list(above).await else {
+            return;
+        };
         for entry in entries {
             if entry.is_dir && number_of(Some(OsStr::new(&entry.name))).is_some_and(|number| number < own) {
                 self.clear(&above.join(&entry.name)).await;

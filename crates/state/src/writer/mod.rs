@@ -63,8 +63,8 @@ pub struct WriterConfig {
     pub scratch_dir: Option<PathBuf>,
     /// The bytes of all scratch files together.
     pub scratch_limit: u64,
-    /// Where copies of what is stored are kept for a restart inside the process ([`LocalCopies`]); without it there are none.
-    /// [`crate::local_copies`] says how the folder is to be named.
+    /// Where copies of what is stored are kept for a restart inside the process ([`LocalCopies`]); without it there are none. A
+    /// job's start makes it a folder of this run alone.
     pub copy_dir: Option<PathBuf>,
     /// The bytes of all copies together.
     pub copy_limit: u64,
@@ -156,7 +156,10 @@ impl SnapshotWriter {
             files: config.copy_limit,
             waiting: (config.memory_limit / COPY_SHARE) as u64,
         };
-        let copies = config.copy_dir.clone().map(|dir| LocalCopies::start(env, dir, limits));
+        let copies = config
+            .copy_dir
+            .clone()
+            .map(|dir| LocalCopies::start(env, dir, limits));
         let known = copies.as_ref().map(|(copies, _)| copies.clone());
         let actor = actor::Actor::new(env.clone(), blob, config, reports, inbox, shared, copies);
         let task = env.spawn_io("snapshot writer", actor.run());
