@@ -108,7 +108,7 @@ fn restarted(with_copies: bool, hurt: impl Fn(&[PathBuf])) -> Restarted {
             handle.checkpoint_now().await.unwrap();
         }
         if with_copies {
-            all_copied(&job);
+            all_copied(&job, dir.path());
             hurt(&files(dir.path()));
         }
         reads.store(0, Ordering::SeqCst);
@@ -133,16 +133,22 @@ fn restarted(with_copies: bool, hurt: impl Fn(&[PathBuf])) -> Restarted {
 }
 
 /// Waits until the newest checkpoint, and no other, is copied.
-fn all_copied(job: &JobControl) {
+fn all_copied(job: &JobControl, dir: &Path) {
     loop {
         let stats = job.stats();
         let newest = stats.checkpoints.last().map_or(0, |newest| newest.bytes);
         let copied = stats.local_copies.map(|copies| copies.counts().bytes);
-        if newest > 0 && copied == Some(newest) {
+        if newest > 0 && copied == Some(newest) && bytes_in(dir) == newest {
             return;
         }
         std::thread::yield_now();
     }
+}
+
+/// Of files that may go meanwhile.
+fn bytes_in(dir: &Path) -> u64 {
+    let len = |path: &PathBuf| std::fs::metadata(path).map_or(0, |meta| meta.len());
+    files(dir).iter().map(len).sum()
 }
 
 /// Each key was counted from one on, without a gap and without a repetition.
