@@ -243,6 +243,7 @@ pub(crate) fn draw(seed: u64, kind: Kind) -> Scenario {
         seal_after: Duration::from_millis(draw.between(1, 200)),
         scratch_dir: draw.coin().then(|| PathBuf::from("/scratch")),
         scratch_limit: draw.between(1 << 10, 32 << 10),
+        ..job.writer.clone()
     };
     let during = |draw: &mut Draw| draw.time(from, until);
     let strike = match draw.below(8) {
