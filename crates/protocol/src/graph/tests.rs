@@ -37,6 +37,16 @@ fn what_must_be_found_again_needs_a_uid() {
 }
 
 #[test]
+fn what_keeps_nothing_needs_no_uid() {
+    let mut graph = Graph::of_section_six();
+    // The map has no state, and the sink is at-least-once.
+    for id in [1, 3] {
+        graph.node_mut(NodeId(id)).uid = None;
+    }
+    assert_eq!(faults(&graph), [""; 0]);
+}
+
+#[test]
 fn suggested_uids_do_not_clash_with_each_other() {
     let mut graph = Graph::of_section_six();
     for id in [1, 2] {
@@ -120,6 +130,20 @@ fn a_keyed_operator_gets_its_rows_by_key() {
         faults(&graph),
         [r#""window" works by key, but rows from "map" reach it rebalance: write .key_by(..) between them"#]
     );
+}
+
+#[test]
+fn other_operators_do_not_stand_in_for_a_source_or_a_sink() {
+    let mut graph = Graph::default();
+    let (map, sink) = (graph.operator("map", 1), graph.sink("sink", 1));
+    graph.connect(map, sink);
+    let errors = graph.validate().unwrap_err();
+    assert_eq!(errors, [GraphError::NoSource]);
+    let mut graph = Graph::default();
+    let (source, map) = (graph.source("source", 1), graph.operator("map", 1));
+    graph.connect(source, map);
+    let errors = graph.validate().unwrap_err();
+    assert_eq!(errors, [GraphError::NoSink]);
 }
 
 #[test]

@@ -173,16 +173,6 @@ impl Plan {
         self.vertices.get(id.0 as usize)
     }
 
-    /// The exchange of an id.
-    pub fn exchange(&self, id: EdgeId) -> Option<&Exchange> {
-        self.exchanges.get(id.0 as usize)
-    }
-
-    /// The vertex that a node runs in.
-    pub fn vertex_of(&self, node: NodeId) -> Option<&Vertex> {
-        self.vertices.iter().find(|vertex| vertex.nodes.contains(&node))
-    }
-
     /// All subtasks, vertex by vertex.
     pub fn subtasks(&self) -> impl Iterator<Item = SubtaskId> {
         self.vertices.iter().flat_map(Vertex::subtasks)

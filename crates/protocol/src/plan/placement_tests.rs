@@ -160,3 +160,24 @@ fn the_picture_is_in_the_language_of_graphviz() {
 "##
     );
 }
+
+#[test]
+fn an_arrow_tells_how_many_channels_from_which_output_to_which_input() {
+    let mut graph = Graph::default();
+    let (left, right) = (graph.source("left", 1), graph.source("right", 1));
+    let (join, sink) = (graph.operator("join", 1), graph.sink("sink", 2));
+    graph.node_mut(right).output_types.push("side".into());
+    graph.connect_by(Partitioning::Key, left, 0, join, 0);
+    graph.connect_by(Partitioning::Key, right, 1, join, 1);
+    graph.connect_by(Partitioning::Rebalance, join, 0, sink, 0);
+    let picture = plan(&graph).dot();
+    let arrows: Vec<&str> = picture.lines().filter(|line| line.contains("->")).collect();
+    assert_eq!(
+        arrows,
+        [
+            r#"  v0 -> v2 [label="hash"];"#,
+            r#"  v1 -> v2 [label="hash\nside output 1\ninput 1"];"#,
+            r#"  v2 -> v3 [label="rebalance\n2 channels"];"#,
+        ]
+    );
+}

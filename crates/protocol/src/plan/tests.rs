@@ -94,6 +94,17 @@ fn five_forward_operators_are_one_task() {
 }
 
 #[test]
+fn of_many_subtasks_the_first_and_the_last_are_named() {
+    let mut graph = Graph::of_section_six();
+    graph.node_mut(NodeId(2)).parallelism = 5;
+    let explained = plan(&graph).explain();
+    assert!(
+        explained.contains("  v1  window         5 x  v1/0 .. v1/4\n"),
+        "{explained}"
+    );
+}
+
+#[test]
 fn without_chaining_each_operator_is_a_task() {
     let plan = Plan::new(&forward_five(), false, None).unwrap();
     assert_eq!(
@@ -232,13 +243,10 @@ fn too_few_slots_are_an_error_that_says_how_many_are_missing() {
         error.to_string(),
         "\"window\" needs 4 slots, but there are 3: lower its parallelism, or raise taskmanager.numberOfTaskSlots"
     );
-    assert_eq!(
-        Plan::new(&Graph::of_section_six(), true, Some(9))
-            .unwrap()
-            .slots
-            .len(),
-        4
-    );
+    for enough in [4, 9] {
+        let plan = Plan::new(&Graph::of_section_six(), true, Some(enough)).unwrap();
+        assert_eq!(plan.slots.len(), 4);
+    }
 }
 
 #[test]

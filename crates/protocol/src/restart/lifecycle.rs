@@ -202,6 +202,7 @@ impl JobLifecycle {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use rivermark_types::NodeId;
     use std::time::Duration;
 
     fn job() -> JobLifecycle {
@@ -260,6 +261,29 @@ mod tests {
         job.start().unwrap();
         job.running().unwrap();
         assert_eq!(job.restarts(), 1);
+        job.failed(&failure(ErrorKind::Retry, 20));
+        assert_eq!(job.restarts(), 2);
+    }
+
+    #[test]
+    fn what_the_policy_knows_of_rows_and_checkpoints_goes_through() {
+        let mut job = JobLifecycle::new(RestartStrategy::FixedDelay {
+            attempts: 9,
+            delay: Duration::from_millis(5),
+        });
+        // More failures at one place than may be, were there no checkpoint between them.
+        for now in [10, 20, 30, 40] {
+            job.start().unwrap();
+            let failed = JobFailure {
+                node: Some(NodeId(7)),
+                ..failure(ErrorKind::Bug, now)
+            };
+            let at = Millis(now + 5);
+            assert_eq!(job.failed(&failed), Some(Verdict::Restart { at }));
+            job.taken_down().unwrap();
+            assert!(job.careful().contains_key(&NodeId(7)));
+            job.checkpoint_decided();
+        }
     }
 
     #[test]
@@ -290,6 +314,7 @@ mod tests {
         job.start().unwrap();
         job.failed(&failure(ErrorKind::Retry, 1));
         job.cancel().unwrap();
+        assert!(job.cancel().is_err(), "once is enough");
         assert_eq!(job.failed(&failure(ErrorKind::Bug, 2)), None);
         assert_eq!(job.taken_down(), Ok(JobState::Canceled));
         assert!(job.start().is_err());

@@ -173,3 +173,18 @@ fn jittered(seconds: f64, jitter: f64, random: u64) -> Duration {
     let share = (random >> 11) as f64 / ((1u64 << 53) - 1) as f64;
     Duration::try_from_secs_f64(seconds * (1.0 + jitter * (2.0 * share - 1.0))).unwrap_or(Duration::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_jitter_goes_from_its_share_below_to_its_share_above() {
+        let pause = |random| jittered(10.0, 0.1, random).as_secs_f64();
+        assert_eq!((pause(0), pause(u64::MAX)), (9.0, 11.0));
+        assert!((pause(1 << 63) - 10.0).abs() < 1e-9);
+        // Both ends are reached exactly, which shows where seconds are many.
+        assert_eq!(jittered(1e9, 1.0, u64::MAX), Duration::from_secs(2_000_000_000));
+        assert_eq!(jittered(1e9, 1.0, 0), Duration::ZERO);
+    }
+}

@@ -178,12 +178,24 @@ fn a_split_in_two_snapshots_is_an_error() {
     ] {
         assert_eq!(restore(returned), SplitError::Misplaced { id: id.into() });
     }
-    let mut doubled = tracker.snapshot();
-    doubled.finished.push("a".into());
-    assert_eq!(
-        Tracker::restore(doubled, []).unwrap_err(),
-        SplitError::Doubled { id: "a".into() }
-    );
+    // "a" is assigned and "b" waits; each once more in a second place.
+    let snapshot = tracker.snapshot();
+    type Doubling = fn(&mut SplitSnapshot<&'static str, u64>);
+    let doublings: [(&str, Doubling); 5] = [
+        ("a", |s| s.finished.push("a".into())),
+        ("b", |s| s.finished.push("b".into())),
+        ("a", |s| s.assigned.extend(s.assigned.clone())),
+        ("b", |s| s.unassigned.extend(s.unassigned.clone())),
+        ("a", |s| s.unassigned.extend(s.assigned.clone())),
+    ];
+    for (id, double) in doublings {
+        let mut doubled = snapshot.clone();
+        double(&mut doubled);
+        assert_eq!(
+            Tracker::restore(doubled, []).unwrap_err(),
+            SplitError::Doubled { id: id.into() }
+        );
+    }
 }
 
 #[derive(Clone, Debug)]
