@@ -1,15 +1,14 @@
 //! The start of a run: reads the job's head, checks that the start is what the user meant, and takes the next generation
 //! by compare-and-set. From then on every older process of the job is fenced.
 
-use crate::retry::retrying;
+use crate::retry::patiently;
 use crate::storage::JobStorage;
 use bytes::Bytes;
 use rivermark_env::Env;
 use rivermark_state::{CheckpointRef, JobHead, Manifest};
-use rivermark_storage::{BlobKey, CasOutcome, Head};
+use rivermark_storage::{CasOutcome, Head};
 use rivermark_types::{CheckpointId, ErrorKind, Failure, Generation, JobName, Result, SnapshotKind};
 use std::fmt;
-use std::time::Duration;
 
 /// Where a run starts from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -80,7 +79,7 @@ pub(crate) async fn find(
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let head = retrying(env, 20, || storage.cas.head()).await?;
+        let head = patiently(env, || storage.cas.head()).await?;
         let version = head.as_ref().map(|head| head.version);
         let found = find_from(env, storage, job, options, has_exactly_once_sinks, head).await;
         if !matches!(&found, Err(failure) if failure.kind == ErrorKind::Damaged) || attempts >= FIND_ATTEMPTS
@@ -88,7 +87,7 @@ pub(crate) async fn find(
             return found;
         }
         // Not damaged, but deleted, if a newer decision does not name it any more.
-        let now = retrying(env, 20, || storage.cas.head()).await?;
+        let now = patiently(env, || storage.cas.head()).await?;
         if now.map(|head| head.version) == version {
             return found;
         }
@@ -200,7 +199,7 @@ async fn choose(
             kept.join(", ")
         )));
     };
-    match read_manifest(env, storage, &newest.manifest, newest.digest).await {
+    match read_manifest(env, storage, newest).await {
         Err(damage) if damage.kind == ErrorKind::Damaged => {
             let may_go_back = options.accept_duplicates || !has_exactly_once_sinks;
             go_back(env, storage, head, wanted, may_go_back, damage)
@@ -233,7 +232,7 @@ pub(crate) async fn go_back(
     let mut damage = damage;
     while let Some(candidate) = older.pop() {
         tracing::error!(%damage, going_back_to = %candidate.id, "checkpoint {from} is damaged");
-        match read_manifest(env, storage, &candidate.manifest, candidate.digest).await {
+        match read_manifest(env, storage, candidate).await {
             Err(failure) if failure.kind == ErrorKind::Damaged => damage = failure,
             read => return read,
         }
@@ -255,15 +254,15 @@ fn refuse_unsaid(head: &JobHead) -> Failure {
     ))
 }
 
-/// Reads and checks a manifest.
+/// Reads and checks a checkpoint's manifest; waits for a store that is away.
 pub(crate) async fn read_manifest(
     env: &Env,
     storage: &JobStorage,
-    key: &BlobKey,
-    digest: rivermark_storage::Digest,
+    checkpoint: &CheckpointRef,
 ) -> Result<Manifest> {
-    let bytes = retrying(env, 20, || storage.blob.get(key)).await?;
-    Ok(Manifest::decode(key.as_str(), &bytes, Some(digest))?)
+    let key = &checkpoint.manifest;
+    let bytes = patiently(env, || storage.blob.get(key)).await?;
+    Ok(Manifest::decode(key.as_str(), &bytes, Some(checkpoint.digest))?)
 }
 
 fn next_head(
@@ -294,33 +293,25 @@ fn next_head(
     head
 }
 
-/// Writes the new generation; of two starts at once, one wins.
+/// Writes the new generation; of two starts at once, one wins. Waits for a store that is away.
 async fn take(env: &Env, storage: &JobStorage, expected: Option<u64>, head: &JobHead) -> Result<u64> {
     let bytes = Bytes::from(head.encode()?);
-    let mut pause = Duration::from_millis(20);
-    for _ in 0..20 {
+    let once = || async {
         match storage.cas.compare_and_set(expected, bytes.clone()).await {
-            CasOutcome::Committed { version } => return Ok(version),
-            CasOutcome::Conflict(_) => {
-                return Err(Failure::new(
-                    ErrorKind::Fenced,
-                    format!(
-                        "fenced: another start of job {:?} took generation {}",
-                        head.job.as_str(),
-                        head.generation
-                    ),
-                ));
-            }
+            CasOutcome::Committed { version } => Ok(Some(version)),
+            CasOutcome::Conflict(_) => Ok(None),
             // The same write again: if it was done after all, it answers "committed".
-            CasOutcome::NotWritten(error) | CasOutcome::Unknown(error) => {
-                tracing::warn!(%error, "taking a generation again");
-                env.sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(5));
-            }
+            CasOutcome::NotWritten(error) | CasOutcome::Unknown(error) => Err(error),
         }
-    }
-    Err(Failure::new(
-        ErrorKind::Retry,
-        "the store does not answer: no generation could be taken; try again later",
-    ))
+    };
+    let (job, generation) = (head.job.as_str(), head.generation);
+    let taken = patiently(env, once).await.map_err(|error| {
+        Failure::from(error).at(format!(
+            "generation {generation} of job {job:?} could not be taken"
+        ))
+    })?;
+    taken.ok_or_else(|| {
+        let message = format!("fenced: another start of job {job:?} took generation {generation}");
+        Failure::new(ErrorKind::Fenced, message)
+    })
 }

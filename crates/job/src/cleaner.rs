@@ -6,7 +6,7 @@ use crate::storage::JobStorage;
 use rivermark_env::{Env, TaskHandle};
 use rivermark_state::{CheckpointRef, JobHead, Manifest};
 use rivermark_storage::BlobKey;
-use rivermark_types::{CheckpointId, Generation};
+use rivermark_types::{CheckpointId, Generation, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::mpsc;
 
@@ -85,15 +85,7 @@ impl Cleaner {
             wanted.insert(checkpoint.manifest.clone());
             let manifest = match manifests.get(&checkpoint.id) {
                 Some(manifest) => Ok(manifest.clone()),
-                None => {
-                    crate::claim::read_manifest(
-                        &self.env,
-                        &self.storage,
-                        &checkpoint.manifest,
-                        checkpoint.digest,
-                    )
-                    .await
-                }
+                None => read_manifest(&self.env, &self.storage, checkpoint).await,
             };
             match manifest {
                 Ok(manifest) => wanted.extend(manifest.objects.into_iter().map(|object| object.key)),
@@ -111,7 +103,7 @@ impl Cleaner {
 
 /// The keys of a checkpoint, its manifest's last: without that nobody would know the others.
 async fn keys_of(env: &Env, storage: &JobStorage, checkpoint: &CheckpointRef) -> Vec<BlobKey> {
-    match crate::claim::read_manifest(env, storage, &checkpoint.manifest, checkpoint.digest).await {
+    match read_manifest(env, storage, checkpoint).await {
         Ok(manifest) => {
             let mut keys = manifest.referenced_keys();
             keys.push(checkpoint.manifest.clone());
@@ -122,6 +114,13 @@ async fn keys_of(env: &Env, storage: &JobStorage, checkpoint: &CheckpointRef) ->
             vec![]
         }
     }
+}
+
+/// Reads and checks a manifest. Nobody waits for a store that is away: the next sweep comes.
+async fn read_manifest(env: &Env, storage: &JobStorage, checkpoint: &CheckpointRef) -> Result<Manifest> {
+    let key = &checkpoint.manifest;
+    let bytes = retrying(env, 20, || storage.blob.get(key)).await?;
+    Ok(Manifest::decode(key.as_str(), &bytes, Some(checkpoint.digest))?)
 }
 
 /// Whether an object is of a newer generation: the first folder of its key tells.

@@ -134,7 +134,7 @@ impl Master {
             .find(|checkpoint| checkpoint.id == id);
         let listed =
             listed.ok_or_else(|| Failure::bug(format!("checkpoint {id} is not in the job's head")))?;
-        let manifest = read_manifest(&self.env, &self.spec.storage, &listed.manifest, listed.digest).await?;
+        let manifest = read_manifest(&self.env, &self.spec.storage, listed).await?;
         self.manifests.insert(id, manifest.clone());
         Ok(Some(manifest))
     }

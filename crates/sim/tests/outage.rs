@@ -13,6 +13,9 @@ const END_IN_DOUBT: u64 = 1104;
 /// A run goes on from one that was stopped, and is looked at when it has subsumed the other's checkpoints.
 const STOPPED_AND_RESUMED: u64 = 1041;
 
+/// A start gets no decision for longer than four minutes.
+const START_IN_DOUBT: u64 = 701_272;
+
 fn run(part: &str, seeds: impl Iterator<Item = u64>) -> Counts {
     let options = Options {
         part: part_of_name(part),
@@ -53,7 +56,7 @@ fn a_store_that_is_away_for_ten_minutes_makes_checkpoints_late_and_nothing_else(
 
 #[test]
 fn decisions_that_are_answered_late_or_not_at_all_are_decided_once() {
-    let total = run("late-decisions", SEEDS.chain([END_IN_DOUBT]));
+    let total = run("late-decisions", SEEDS.chain([END_IN_DOUBT, START_IN_DOUBT]));
     assert!(total.mean(total.all_faults()) >= 10.0, "{total:?}");
     assert!(total.mean(total.checkpoints) >= 5.0, "{total:?}");
 }
