@@ -33,6 +33,8 @@ fn a_checkpoint_and_a_recovery_are_explained_for_people_and_for_programs() {
         2,
         "{out}"
     );
+    // The sink is called "nowhere/", as a directory is.
+    assert!(out.contains("nowhere/0") && !out.contains("//"), "{out}");
     // The newest one is the same, and so is the one in the job's own directory.
     assert_eq!(
         explain(&["checkpoint", "latest"], &dir.path().join("sums")).1,

@@ -22,6 +22,7 @@ use rivermark_protocol::plan::{Exchange, Plan, Vertex};
 use rivermark_state::{InFlightChannel, SnapshotHandle, SnapshotReader};
 use rivermark_types::{
     Attempt, EdgeId, Failure, Generation, JobName, NodeId, Result, SlotId, SubtaskId, Timestamp, VertexId,
+    subtask_name,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -485,7 +486,7 @@ impl Deployment {
             {
                 inputs.push(InputChannel {
                     input: exchange.to_input,
-                    from: format!("{from}/{index}"),
+                    from: subtask_name(from, index),
                     producer: Some(SubtaskId {
                         vertex: exchange.from,
                         index,

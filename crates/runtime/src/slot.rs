@@ -5,7 +5,7 @@ use crate::messages::{TaskCommand, TaskEvent};
 use crate::task::{Step, Task};
 use crate::waker::SlotWaker;
 use rivermark_env::{Env, catch_panic};
-use rivermark_types::{ErrorKind, Failure, Millis, SubtaskId};
+use rivermark_types::{ErrorKind, Failure, Millis, SubtaskId, subtask_name};
 use std::pin::pin;
 use std::task::Poll;
 use tokio::sync::mpsc;
@@ -151,7 +151,7 @@ impl Slot {
         };
         let (place, origin) = task.place();
         let (node, row) = task.failed_at();
-        let mut at = format!("{place}/{}", seat.subtask.index);
+        let mut at = subtask_name(&place, seat.subtask.index);
         if let Some(origin) = origin {
             at += &format!(" at {origin}");
         }

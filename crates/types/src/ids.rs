@@ -70,6 +70,12 @@ impl fmt::Display for SubtaskId {
     }
 }
 
+/// What people call a subtask, by the name of its vertex or operator: `map/3`. A name that ends with a slash, a directory's,
+/// does not get a second one.
+pub fn subtask_name(name: &str, index: u32) -> String {
+    format!("{}/{index}", name.trim_end_matches('/'))
+}
+
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -104,3 +110,14 @@ text_id!(
     /// The user's stable name of an operator: what its state is found by after a change of the graph.
     Uid
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subtask_is_called_by_its_vertex_and_index() {
+        assert_eq!(subtask_name("map", 3), "map/3");
+        assert_eq!(subtask_name("map -> file /tmp/out/", 0), "map -> file /tmp/out/0");
+    }
+}

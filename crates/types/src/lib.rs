@@ -16,7 +16,7 @@ pub use failure::{ErrorKind, Failure, Result};
 pub use hash::{KeyError, KeyHash, check_key, hash_key};
 pub use ids::{
     Attempt, ChannelIndex, CheckpointId, EdgeId, Generation, InputId, JobName, NodeId, SlotId, SubtaskId,
-    Uid, VertexId,
+    Uid, VertexId, subtask_name,
 };
 pub use key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
 pub use time::{Millis, Timestamp};

@@ -16,6 +16,7 @@ pub fn run(dir: &Path, from: &str, more: u64) -> u64 {
         .uid("sums")
         .filter(|_| false)
         .sink_to(CollectSink::new(Collected::bounded(1)))
+        .name("nowhere/")
         .uid("nowhere");
     let mut config = Config::default();
     config.set("execution.checkpointing.dir", dir.display().to_string());

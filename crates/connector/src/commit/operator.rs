@@ -5,7 +5,7 @@ use crate::commit::lineage::Lineage;
 use crate::sink::{Sink, TwoPhaseSink};
 use rivermark_env::TaskHandle;
 use rivermark_runtime::{Cx, Flow, Lists, OpenCx, Operator, OperatorEvent, RowCursor};
-use rivermark_types::{Barrier, CheckpointId, Failure, InputId, Result};
+use rivermark_types::{Barrier, CheckpointId, Failure, InputId, Result, subtask_name};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -176,7 +176,7 @@ impl<S: Sink> Operator for CommitOperator<S> {
         let (outbox, replies) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::default());
         let (alive, ancestors) = self.lineage.enter(cx.info().attempt);
-        let place = format!("{}/{}", cx.info().name, cx.info().subtask.index);
+        let place = subtask_name(&cx.info().name, cx.info().subtask.index);
         let actor = Actor {
             writer,
             commands: inbox,

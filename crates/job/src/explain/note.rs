@@ -7,7 +7,7 @@ use rivermark_protocol::aligner::AlignMode;
 use rivermark_runtime::metrics::SubtaskCounters;
 use rivermark_runtime::metrics::trace::{self, Left};
 use rivermark_state::PartTrace;
-use rivermark_types::{CheckpointId, Millis, SubtaskId};
+use rivermark_types::{CheckpointId, Millis, SubtaskId, subtask_name};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -122,7 +122,7 @@ impl Names {
                 _ => format!("{} ({})", vertex.name, vertex.id),
             };
             for id in vertex.subtasks() {
-                of.insert(id, (name.clone(), format!("{name}/{}", id.index)));
+                of.insert(id, (name.clone(), subtask_name(&name, id.index)));
                 order.push(id);
             }
         }
