@@ -88,6 +88,11 @@ impl JobStorage {
         JobStorage { call_timeout, ..self }
     }
 
+    /// How long a call may take.
+    pub fn call_timeout(&self) -> Duration {
+        self.call_timeout
+    }
+
     /// The same storage with a deadline for every call. The outermost wrapper, put on at the start of a run.
     pub(crate) fn timely(self, env: &Env) -> JobStorage {
         let blob = Arc::new(Timely::new(env.clone(), self.blob, self.call_timeout));

@@ -390,6 +390,25 @@ mod tests {
     }
 
     #[test]
+    fn what_bounds_the_store_reaches_it() {
+        let world = rivermark_env::RealEnv::start().unwrap();
+        let env = StreamEnv::new();
+        env.sequence(1).uid("numbers").discard();
+        let settings = settings(&[
+            "rivermark.storage.call-timeout=1500 ms",
+            "rivermark.checkpoint.max-scratch-bytes=3 mb",
+            "io.tmp.dirs=/scratch",
+        ]);
+        let seams = Arc::new(rivermark_runtime::seams::NoSeams);
+        let program = env.build().unwrap();
+        let spec = job_spec(&world.env(), &settings, program, StartOptions::default(), seams);
+        let spec = world.block_on(spec).unwrap();
+        assert_eq!(spec.storage.call_timeout(), Duration::from_millis(1500));
+        assert_eq!(spec.writer.scratch_limit, 3 << 20);
+        assert_eq!(spec.writer.scratch_dir.as_deref(), Some(Path::new("/scratch")));
+    }
+
+    #[test]
     fn limits_follow_the_engines_keys() {
         let limits = limits(&settings(&["rivermark.batch.max-rows=7", "rivermark.slice=5 ms"]));
         assert_eq!((limits.batch_rows, limits.slice.max_rows), (7, 7));

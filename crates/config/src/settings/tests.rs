@@ -299,6 +299,40 @@ fn all_errors_are_reported_at_once() {
 }
 
 #[test]
+fn what_bounds_the_store_is_read_and_a_bad_value_is_named() {
+    let engine = |arguments: &[&str]| resolve(arguments).unwrap().engine;
+    let default = engine(&[]);
+    assert_eq!(
+        (default.call_timeout, default.scratch_bytes),
+        (Duration::from_secs(60), 16 << 30)
+    );
+    let set = engine(&[
+        "rivermark.storage.call-timeout=1500 ms",
+        "rivermark.checkpoint.max-scratch-bytes=3 mb",
+    ]);
+    assert_eq!(
+        (set.call_timeout, set.scratch_bytes),
+        (Duration::from_millis(1500), 3 << 20)
+    );
+    for (bad, problem) in [
+        (
+            "rivermark.storage.call-timeout=soon",
+            "--set: `rivermark.storage.call-timeout` is `soon`, expected a duration such as `500 ms`, `10 s` or `5 min`",
+        ),
+        (
+            "rivermark.storage.call-timeout=0 s",
+            "--set: `rivermark.storage.call-timeout` is `0 s`, expected a time in which a store can answer, e.g. `1 min`",
+        ),
+        (
+            "rivermark.checkpoint.max-scratch-bytes=much",
+            "--set: `rivermark.checkpoint.max-scratch-bytes` is `much`, expected a size such as `64 mb` or `1 gb`",
+        ),
+    ] {
+        assert_eq!(self::problem(&[bad]), problem);
+    }
+}
+
+#[test]
 fn rules_between_keys() {
     assert!(problem(&["execution.checkpointing.dir=/c"]).contains("set `pipeline.name`"));
     assert!(problem(&["pipeline.name=a/b"]).contains("folder's name"));
