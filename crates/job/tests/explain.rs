@@ -150,6 +150,8 @@ struct Stages {
     /// What a row takes in the counter, in milliseconds.
     row_takes: Arc<AtomicU64>,
     parallelism: u32,
+    /// Whether barriers overtake, at once and everywhere.
+    unaligned: bool,
 }
 
 impl Stages {
@@ -169,14 +171,23 @@ impl Stages {
 /// Rows without an end, nearly all with key 0 → `lookup` → `count` by key → `outlet`.
 fn program(stages: &Stages, clock: &Clock) -> Program {
     let env = StreamEnv::new();
+    if stages.unaligned {
+        env.set_unaligned_checkpoints(Duration::ZERO);
+    }
     let (outlet, barriers) = (stages.outlet.clone(), stages.barriers.clone());
     let (lookup, row_takes, clock) = (stages.lookup.clone(), stages.row_takes.clone(), clock.clone());
-    env.generate(50_000, |number| match number % 10 {
-        0 => (number / 10 % 64, 1u64),
-        _ => (0, 1),
-    })
-    .uid("source")
-    .map(move |row: (u64, u64)| {
+    let rows = env
+        .generate(50_000, |number| match number % 10 {
+            0 => (number / 10 % 64, 1u64),
+            _ => (0, 1),
+        })
+        .uid("source");
+    // No barrier overtakes where rows are handed from subtask to subtask.
+    let rows = match stages.unaligned {
+        true => rows.rebalance(),
+        false => rows,
+    };
+    rows.map(move |row: (u64, u64)| {
         if !lookup.is_open() {
             lookup.pass();
         }
@@ -370,6 +381,46 @@ fn a_slow_sink() {
         sentence.contains("held back by outlet/0 (backpressure), where outlet waited for what is outside"),
         "{sentence}"
     );
+}
+
+#[test]
+fn a_slow_sink_that_barriers_overtake() {
+    let stages = Stages {
+        outlet: Door::default(),
+        unaligned: true,
+        ..Stages::none()
+    };
+    let door = storage::Door::default();
+    let gated = |inner| Arc::new(storage::Gated::new(inner, door.clone())) as Arc<dyn storage::Blob>;
+    let storage = JobStorage::in_memory().wrapped(gated, |cas| cas);
+    let record = staged(&stages, storage, async |job, clock| {
+        backpressured(&job, &clock, "count").await;
+        backpressured(&job, &clock, "lookup").await;
+        wait_outside(&job, &clock, "outlet").await;
+        // The sink takes nothing until it is over, and the store takes its time.
+        let slow = async {
+            under_way(&job).await;
+            have_cut(&job, &clock, "outlet").await;
+            door.reached(1).await;
+            clock.put_forward(LONG);
+            door.open();
+        };
+        let (taken, ()) = tokio::join!(job.checkpoint_now(), slow);
+        stages.outlet.open();
+        taken.unwrap()
+    });
+    let (stage, _, _, sentence) = main_piece(&record);
+    assert_eq!(stage, Stage::Upload, "{sentence}");
+    assert!(
+        !sentence.contains("outlet") && !sentence.contains("backpressure"),
+        "{sentence}"
+    );
+    let in_flight = |vertex: &str| {
+        let of = record.subtasks.iter().filter(|subtask| subtask.vertex == vertex);
+        of.map(|subtask| subtask.in_flight_bytes).sum::<u64>()
+    };
+    assert!(in_flight("count") > 0 && in_flight("outlet") > 0, "{record:?}");
+    assert!(sentence.contains("were in flight"), "{sentence}");
 }
 
 #[test]

@@ -113,7 +113,16 @@ impl Told {
             Stage::Encode => "rows were encoded".to_owned(),
             Stage::Upload => {
                 let objects = counted(record.store.objects.into(), "object");
-                format!("the store took {} in {objects}", size(record.bytes))
+                let in_flight = match record
+                    .subtasks
+                    .iter()
+                    .map(|subtask| subtask.in_flight_bytes)
+                    .sum()
+                {
+                    0 => String::new(),
+                    bytes => format!(" (about {} were in flight)", size(bytes)),
+                };
+                format!("the store took {} in {objects}{in_flight}", size(record.bytes))
             }
             Stage::Acknowledge => "the report was on its way".to_owned(),
             Stage::Decision => "the decision was written".to_owned(),
