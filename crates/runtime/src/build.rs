@@ -4,7 +4,7 @@ use crate::careful::Care;
 use crate::chain::{Body, Chain, ChainNode, Slice, Target};
 use crate::channel::{Announcements, Sender};
 use crate::gate::{Gate, InputChannel};
-use crate::in_flight::RestoredChannel;
+use crate::in_flight::{RestoredChannel, RestoredInput};
 use crate::messages::TaskEvent;
 use crate::metrics::{MetricGroup, RestoredTrace, SubtaskCounters};
 use crate::operator::{Lists, OpenCx, Reporter, SubtaskInfo};
@@ -92,14 +92,62 @@ pub struct TaskPlan {
 
 impl TaskPlan {
     /// Fetches state, makes and opens the operators, wires them. On the slot's thread.
-    pub async fn build(self, env: &Env, waker: &SlotWaker) -> Result<Task> {
+    pub async fn build(mut self, env: &Env, waker: &SlotWaker) -> Result<Task> {
         let began = env.now();
-        let mut restored_trace = RestoredTrace::default();
         // One that holds marks may be behind those before it, and what it had not passed on must come again.
         let watermark = self.nodes.iter().map(|node| node.watermark).min();
         let watermark = watermark.unwrap_or(Timestamp::MIN);
+        let mut trace = RestoredTrace::default();
+        let nodes = self.operators(env, waker, &mut trace).await?;
+        let outboxes = self.outputs.drain(..).map(|out| {
+            Outbox::new(out.edge.scatter(out.router), out.senders, out.forced).leading_to(out.consumers)
+        });
+        let mut chain = Chain::new(
+            env.clone(),
+            nodes,
+            outboxes.collect(),
+            self.counters.clone(),
+            self.slice,
+        );
+        let mut resumed = self.resume(env, &mut chain, &mut trace).await?;
+        self.counters.note_restored(|restored| *restored = trace);
+        self.seams.resume(&mut resumed, &mut self.inputs);
+        let gate = (!chain.is_source()).then(|| {
+            let mut gate = Gate::new(
+                self.overtaking.mode,
+                self.inputs,
+                watermark,
+                self.info.subtask,
+                self.seams.clone(),
+            );
+            gate.listen_to(self.announcements);
+            gate.resume(resumed);
+            gate
+        });
+        self.counters
+            .initialization_ms
+            .store(env.now().since(began).as_millis() as u64, Ordering::Relaxed);
+        let task = Task::new(
+            self.info,
+            env.clone(),
+            chain,
+            gate,
+            self.snapshots,
+            self.counters,
+            self.pace,
+        );
+        Ok(task.with_overtaking(self.overtaking))
+    }
+
+    /// The operators, open on the state that is theirs.
+    async fn operators(
+        &mut self,
+        env: &Env,
+        waker: &SlotWaker,
+        trace: &mut RestoredTrace,
+    ) -> Result<Vec<ChainNode>> {
         let mut nodes = Vec::with_capacity(self.nodes.len());
-        for mut plan in self.nodes {
+        for mut plan in self.nodes.drain(..) {
             let fetching = env.now();
             let mut keyed = match (&self.restore, &plan.info.uid) {
                 (Some(reader), Some(uid)) if plan.keyed => {
@@ -115,32 +163,31 @@ impl TaskPlan {
                 self.seams.restore(uid, &mut plan.lists, &mut keyed);
             }
             let fetched = env.now();
-            restored_trace.download += fetched.since(fetching);
-            restored_trace.bytes += keyed.bytes();
-            restored_trace.local_bytes += keyed.local_bytes();
+            trace.download += fetched.since(fetching);
+            trace.bytes += keyed.bytes();
+            trace.local_bytes += keyed.local_bytes();
             let restored = self.restore.is_some().then_some(keyed);
             let counters = self.counters.operator(plan.info.node);
             let node = plan.build(env, waker, self.seed, restored, &self.events)?;
-            restored_trace.decode += env.now().since(fetched);
+            trace.decode += env.now().since(fetched);
             nodes.push(node.counted(counters));
         }
-        let outboxes = self.outputs.into_iter().map(|out| {
-            Outbox::new(out.edge.scatter(out.router), out.senders, out.forced).leading_to(out.consumers)
-        });
-        let counters = self.counters;
-        let mut chain = Chain::new(
-            env.clone(),
-            nodes,
-            outboxes.collect(),
-            counters.clone(),
-            self.slice,
-        );
+        Ok(nodes)
+    }
+
+    /// What was in flight: put before the operator that it led to, or given back where that is the gate's.
+    async fn resume(
+        &mut self,
+        env: &Env,
+        chain: &mut Chain,
+        trace: &mut RestoredTrace,
+    ) -> Result<Vec<RestoredInput>> {
         let mut resumed = vec![];
         let fetching = env.now();
-        for (at, mut channel) in self.in_flight {
+        for (at, mut channel) in self.in_flight.drain(..) {
             let Some(reader) = &self.restore else { break };
             self.seams.fetch(&mut channel);
-            restored_trace.in_flight_rows += channel.channel.rows;
+            trace.in_flight_rows += channel.channel.rows;
             let input = channel.load(reader).await?;
             match at {
                 0 => resumed.push(input),
@@ -148,36 +195,8 @@ impl TaskPlan {
                 _ => chain.put_before(at, input),
             }
         }
-        restored_trace.in_flight = env.now().since(fetching);
-        counters.note_restored(|restored| *restored = restored_trace);
-        let mut inputs = self.inputs;
-        self.seams.resume(&mut resumed, &mut inputs);
-        let mut gate = (!chain.is_source()).then(|| {
-            Gate::new(
-                self.overtaking.mode,
-                inputs,
-                watermark,
-                self.info.subtask,
-                self.seams.clone(),
-            )
-        });
-        if let Some(gate) = &mut gate {
-            gate.listen_to(self.announcements);
-            gate.resume(resumed);
-        }
-        counters
-            .initialization_ms
-            .store(env.now().since(began).as_millis() as u64, Ordering::Relaxed);
-        let task = Task::new(
-            self.info,
-            env.clone(),
-            chain,
-            gate,
-            self.snapshots,
-            counters,
-            self.pace,
-        );
-        Ok(task.with_overtaking(self.overtaking))
+        trace.in_flight = env.now().since(fetching);
+        Ok(resumed)
     }
 }
 
