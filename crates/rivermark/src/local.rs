@@ -166,7 +166,7 @@ impl Embedded for StreamEnv {
     }
 }
 
-/// A job that runs in this process. Dropping it lets the job run on.
+/// A job that runs in this process. Dropping it lets the job run on; only its metrics are served no longer.
 pub struct LocalJob {
     world: RealEnv,
     handle: JobHandle,

@@ -315,3 +315,19 @@ fn a_job_whose_rows_are_collected_is_scraped_too_until_its_rows_are_dropped() {
         "the endpoint ends with the job"
     );
 }
+
+#[test]
+fn a_job_whose_handle_is_dropped_runs_on_without_an_endpoint() {
+    let job = job(&["metrics.reporter.prom.port=0"]).unwrap();
+    let (address, control) = (job.metrics_addresses()[0].to_owned(), job.control());
+    scrape(&address);
+    drop(job);
+    while TcpStream::connect(&address).is_ok() {
+        std::thread::yield_now();
+    }
+    let read = control.stats().records_in();
+    while control.stats().records_in() <= read {
+        std::thread::yield_now();
+    }
+    control.cancel();
+}

@@ -57,7 +57,7 @@ impl Scraped {
     }
 }
 
-/// A reporter at work.
+/// A reporter at work, until it is dropped.
 pub(crate) struct Reporting {
     /// Where it answers.
     pub(crate) address: String,
@@ -105,11 +105,17 @@ impl Reporting {
         Ok(Reporting { address, tasks })
     }
 
-    /// Ends it.
-    pub(crate) async fn stop(self) {
-        for task in self.tasks {
+    /// Ends it, and completes when nothing of it is left.
+    pub(crate) async fn stop(mut self) {
+        for task in std::mem::take(&mut self.tasks) {
             task.abort();
             task.join().await;
         }
+    }
+}
+
+impl Drop for Reporting {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(TaskHandle::abort);
     }
 }
