@@ -401,8 +401,9 @@ mod tests {
         ]);
         let seams = Arc::new(rivermark_runtime::seams::NoSeams);
         let program = env.build().unwrap();
-        let spec = job_spec(&world.env(), &settings, program, StartOptions::default(), seams);
-        let spec = world.block_on(spec).unwrap();
+        let (door, options) = (world.env(), StartOptions::default());
+        let spec = world.block_on(job_spec(&door, &settings, program, options, seams));
+        let spec = spec.unwrap();
         assert_eq!(spec.storage.call_timeout(), Duration::from_millis(1500));
         assert_eq!(spec.writer.scratch_limit, 3 << 20);
         assert_eq!(spec.writer.scratch_dir.as_deref(), Some(Path::new("/scratch")));
