@@ -72,6 +72,39 @@ fn files_write_read_list_and_refuse() {
     });
 }
 
+/// Large writes take another way, for the part of them that lies on the blocks of the device.
+#[test]
+fn large_and_small_writes_follow_each_other_without_a_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    with_env(async |env| {
+        let path = dir.path().join("large");
+        let mut writer = env.files().create_new(&path).await.unwrap();
+        let mut written = Vec::new();
+        let calls: [&[usize]; 6] = [
+            &[1 << 20, 3 << 20],
+            &[0, 700_001, 1, 2_500_000, 4095],
+            &[3],
+            &[2_000_000, 5],
+            &[8192 - 4098 - 3],
+            &[1 << 21],
+        ];
+        for lens in calls {
+            let mut parts = Vec::new();
+            for len in lens {
+                let part: Vec<u8> = (0..*len).map(|at| (at * 31 + written.len()) as u8).collect();
+                written.extend_from_slice(&part);
+                parts.push(part.into());
+            }
+            writer.write_parts(parts).await.unwrap();
+            let len = env.files().metadata(&path).await.unwrap().unwrap().len;
+            assert_eq!(len, written.len() as u64, "after a call with {lens:?}");
+        }
+        writer.sync().await.unwrap();
+        let mut reader = env.files().open(&path).await.unwrap();
+        assert!(reader.read_at(0, usize::MAX).await.unwrap() == written);
+    });
+}
+
 #[test]
 fn renaming_one_of_two_names_of_a_file_onto_the_other_is_no_loss() {
     let dir = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@
 
 use rivermark_data::{Data, Key, Text};
 use rivermark_state::image::{ImageChunk, ImageSink, StateId, StateKind};
+use rivermark_state::page_memory::PageMemory;
 use rivermark_state::{BackendConfig, KeyedBackend, RestoredState};
 use rivermark_types::{MaxParallelism, Uid};
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use std::time::Instant;
 
 const SEED: u64 = 7;
 /// As many rows as the I/O side encodes at once.
-const RIPE_BYTES: usize = 4 << 20;
+const RIPE_BYTES: usize = 512 << 10;
 
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct Profile {
@@ -64,6 +65,7 @@ fn measure<K: Key, V: Data>(name: &str, rows: u64, key: impl Fn(u64) -> K, value
     let grow = per_row(start);
     let (mut walk, mut encode, mut decode) = (f64::MAX, f64::MAX, f64::MAX);
     let mut bytes = 0;
+    let memory = PageMemory::default();
     for _ in 0..3 {
         let mut chunks = Chunks::default();
         backend.freeze();
@@ -84,7 +86,8 @@ fn measure<K: Key, V: Data>(name: &str, rows: u64, key: impl Fn(u64) -> K, value
                     break;
                 };
                 let start = Instant::now();
-                let pages = encoder.encode(chunks.0.drain(..).map(|chunk| chunk.content).collect());
+                let rows = chunks.0.drain(..).map(|chunk| chunk.content).collect();
+                let pages = encoder.encode_in(rows, &memory);
                 encoding += per_row(start);
                 for page in pages.unwrap() {
                     bytes += page.bytes.len();

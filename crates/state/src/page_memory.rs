@@ -1,18 +1,22 @@
-//! Memory of pages that are stored, for the next ones: of fresh memory each 4 KB would cost a fault, which is more than what is
-//! written there.
+//! Memory of pages that are stored, and of encoders that are done, for the next ones: of fresh memory each 4 KB would cost a
+//! fault, which is more than what is written there.
 
 use bytes::Bytes;
+use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Hands out memory for pages, and takes it back when the last holder of a page is gone. It never has more than once was in use
-/// at a time.
+/// Hands out memory for pages, and takes it back when the last holder of a page is gone. It never has more than once was in
+/// use at a time.
 #[derive(Default)]
-pub struct PageMemory(Mutex<Vec<Vec<u8>>>);
+pub struct PageMemory {
+    pages: Mutex<Vec<Vec<u8>>>,
+    scratch: Mutex<Vec<Box<dyn Any + Send>>>,
+}
 
 impl PageMemory {
     /// An empty buffer with room for so many bytes.
     pub fn take(&self, bytes: usize) -> Vec<u8> {
-        let mut buffer = self.spare().pop().unwrap_or_default();
+        let mut buffer = lock(&self.pages).pop().unwrap_or_default();
         if buffer.capacity() < bytes {
             // Not grown: nothing in it is worth a copy.
             buffer = Vec::with_capacity(bytes);
@@ -26,14 +30,28 @@ impl PageMemory {
         Bytes::from_owner(Lent { page, memory })
     }
 
-    /// Gives the memory that nobody uses to the system.
-    pub(crate) fn clear(&self) {
-        *self.spare() = Vec::new();
+    /// Something that an encoder has kept for the next one, or a new one.
+    pub(crate) fn scratch<T: Default + Send + 'static>(&self) -> T {
+        let mut kept = lock(&self.scratch);
+        let place = kept.iter().position(|kept| kept.is::<T>());
+        let found = place.and_then(|place| kept.swap_remove(place).downcast().ok());
+        found.map_or_else(T::default, |found| *found)
     }
 
-    fn spare(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Keeps something for the next encoder.
+    pub(crate) fn keep<T: Send + 'static>(&self, scratch: T) {
+        lock(&self.scratch).push(Box::new(scratch));
     }
+
+    /// Gives the memory that nobody uses to the system.
+    pub(crate) fn clear(&self) {
+        *lock(&self.pages) = Vec::new();
+        *lock(&self.scratch) = Vec::new();
+    }
+}
+
+fn lock<T>(memory: &Mutex<T>) -> MutexGuard<'_, T> {
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A page that is in use.
@@ -52,7 +70,7 @@ impl Drop for Lent {
     fn drop(&mut self) {
         let mut page = std::mem::take(&mut self.page);
         page.clear();
-        self.memory.spare().push(page);
+        lock(&self.memory.pages).push(page);
     }
 }
 

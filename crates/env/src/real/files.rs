@@ -1,13 +1,14 @@
 //! The file seam on `std::fs`. Every call runs on a blocking thread of the runtime; every error names the operation and
 //! the path. A caller that stops waiting does not undo a call that is under way.
 
+use super::direct::Blocks;
 use crate::files::{DirEntry, FileMeta, FileReader, FileWriter, Files};
 use crate::platform::BoxFuture;
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, pread};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -15,11 +16,15 @@ use tokio::runtime::Handle;
 /// The machine's files.
 pub(super) struct RealFiles {
     runtime: Handle,
+    blocks: Blocks,
 }
 
 impl RealFiles {
     pub(super) fn new(runtime: Handle) -> RealFiles {
-        RealFiles { runtime }
+        RealFiles {
+            runtime,
+            blocks: Blocks::default(),
+        }
     }
 
     fn open_file(&self, file: File, path: &Path) -> OpenFile {
@@ -27,6 +32,7 @@ impl RealFiles {
             file: Arc::new(file),
             path: path.to_owned(),
             runtime: self.runtime.clone(),
+            blocks: self.blocks.clone(),
         }
     }
 }
@@ -184,6 +190,7 @@ struct OpenFile {
     file: Arc<File>,
     path: PathBuf,
     runtime: Handle,
+    blocks: Blocks,
 }
 
 impl OpenFile {
@@ -205,9 +212,8 @@ impl FileReader for OpenFile {
 
 impl FileWriter for OpenFile {
     fn write_parts(&mut self, parts: Vec<Bytes>) -> BoxFuture<'_, io::Result<()>> {
-        Box::pin(self.call("write", move |mut file| {
-            parts.iter().try_for_each(|part| file.write_all(part))
-        }))
+        let blocks = self.blocks.clone();
+        Box::pin(self.call("write", move |file| blocks.append(file, &parts)))
     }
 
     fn sync(&mut self) -> BoxFuture<'_, io::Result<()>> {

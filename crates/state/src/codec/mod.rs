@@ -124,10 +124,13 @@ impl<K: Key, V: Data> RowEncoder for RowCodec<K, V> {
         let open = |chunk: Box<dyn Any + Send>| chunk.downcast::<ImageRows<K, V>>().map(|rows| *rows);
         let chunks = chunks.into_iter().map(open).collect::<Result<Vec<_>, _>>();
         let chunks = chunks.map_err(|_| "a chunk of rows came to the codec of another type")?;
-        let rows = Sorted::new(&chunks);
-        rows.pages(PAGE_BYTES, MAX_PAGES)
+        let rows = Sorted::new(&chunks, memory);
+        let pages = rows
+            .pages(PAGE_BYTES, MAX_PAGES)
             .map(|page| self.page(&rows, page, memory).map_err(|error| error.to_string()))
-            .collect()
+            .collect();
+        rows.end(memory);
+        pages
     }
 }
 

@@ -1,7 +1,8 @@
 //! Rows of several chunks in the order of their key groups: references only, by counting.
 
 use crate::image::{Groups, ImageRows, namespaces_of};
-use rivermark_data::Key;
+use crate::page_memory::PageMemory;
+use rivermark_data::{Data, Key};
 use std::ops::Range;
 
 /// The rows of some chunks, sorted by key group; those of one group are in the order in which they came.
@@ -14,11 +15,10 @@ pub(super) struct Sorted<'a, K, V> {
     bytes: usize,
 }
 
-impl<'a, K: Key, V> Sorted<'a, K, V> {
-    pub(super) fn new(chunks: &'a [ImageRows<K, V>]) -> Self {
-        let groups = groups_of(chunks);
-        let mut places = vec![0usize; groups.iter().max().map_or(0, |group| *group as usize + 1)];
-        groups.iter().for_each(|group| places[*group as usize] += 1);
+impl<'a, K: Key, V: Data> Sorted<'a, K, V> {
+    pub(super) fn new(chunks: &'a [ImageRows<K, V>], memory: &PageMemory) -> Self {
+        let mut groups: Vec<u32> = memory.scratch();
+        let mut places = counted(chunks, &mut groups);
         let (mut ends, mut end) = (Vec::new(), 0);
         for (group, place) in places.iter_mut().enumerate() {
             let count = std::mem::replace(place, end);
@@ -28,32 +28,40 @@ impl<'a, K: Key, V> Sorted<'a, K, V> {
             }
         }
         let has_namespaces = chunks.iter().any(|chunk| !chunk.namespaces.is_empty());
-        let mut namespaces = has_namespaces.then(|| vec![0; groups.len()]);
-        let mut rows = Vec::new();
+        let namespaces = has_namespaces.then(|| {
+            let namespaces = |chunk: &'a ImageRows<K, V>| namespaces_of(&chunk.namespaces, chunk.rows.len());
+            let mut sorted = vec![0; groups.len()];
+            scatter(
+                &groups,
+                &mut places.clone(),
+                chunks.iter().flat_map(namespaces),
+                &mut sorted,
+            );
+            sorted
+        });
+        let mut rows = emptied(memory.scratch::<Vec<&'static (K, V)>>());
         if let Some(first) = chunks.iter().find_map(|chunk| chunk.rows.first()) {
             rows.resize(groups.len(), first);
         }
-        let mut groups = groups.iter();
+        let mut left = groups.as_slice();
         for chunk in chunks {
-            let all = chunk
-                .rows
-                .iter()
-                .zip(namespaces_of(&chunk.namespaces, chunk.rows.len()));
-            for ((row, namespace), group) in all.zip(&mut groups) {
-                let place = &mut places[*group as usize];
-                rows[*place] = row;
-                if let Some(namespaces) = &mut namespaces {
-                    namespaces[*place] = namespace;
-                }
-                *place += 1;
-            }
+            let (of_chunk, others) = left.split_at(chunk.rows.len());
+            scatter(of_chunk, &mut places, &chunk.rows, &mut rows);
+            left = others;
         }
+        groups.clear();
+        memory.keep(groups);
         Sorted {
             rows,
             namespaces,
             ends,
             bytes: chunks.iter().map(|chunk| chunk.bytes).sum(),
         }
+    }
+
+    /// Gives its memory back.
+    pub(super) fn end(self, memory: &PageMemory) {
+        memory.keep::<Vec<&'static (K, V)>>(emptied(self.rows));
     }
 
     /// Cuts the rows into ranges of about equal length, at most so many and not much larger than so many bytes, never
@@ -101,13 +109,36 @@ impl<'a, K: Key, V> Sorted<'a, K, V> {
     }
 }
 
-fn groups_of<K: Key, V>(chunks: &[ImageRows<K, V>]) -> Vec<u32> {
-    let mut groups = Vec::with_capacity(chunks.iter().map(|chunk| chunk.rows.len()).sum());
+/// Works out the group of each row, and how many rows each group has.
+fn counted<K: Key, V>(chunks: &[ImageRows<K, V>], groups: &mut Vec<u32>) -> Vec<usize> {
+    let mut counts = Vec::new();
+    groups.reserve(chunks.iter().map(|chunk| chunk.rows.len()).sum());
     for chunk in chunks {
+        let start = groups.len();
         match &chunk.groups {
             Groups::Of(keys) => groups.extend(chunk.rows.iter().map(|(key, _)| keys.group(key).0)),
             Groups::Known(known) => groups.extend(known.iter().map(|group| group.0)),
         }
+        // By the chunk: its groups are still near.
+        let new = &groups[start..];
+        let most = new.iter().max().map_or(0, |group| *group as usize + 1);
+        counts.resize(most.max(counts.len()), 0);
+        new.iter().for_each(|group| counts[*group as usize] += 1);
     }
-    groups
+    counts
+}
+
+/// Puts each item to the next place of its group.
+fn scatter<T>(groups: &[u32], places: &mut [usize], items: impl IntoIterator<Item = T>, to: &mut [T]) {
+    for (group, item) in groups.iter().zip(items) {
+        let place = &mut places[*group as usize];
+        to[*place] = item;
+        *place += 1;
+    }
+}
+
+/// No reference any more, and the memory that they were in.
+fn emptied<'a, T>(mut references: Vec<&T>) -> Vec<&'a T> {
+    references.clear();
+    references.into_iter().map_while(|_| None).collect()
 }
