@@ -220,6 +220,7 @@ fn sum_up(args: &Args, total: &Counts, elapsed: Duration) {
                     "rows": total.rows, "checkpoints": total.checkpoints, "faults": total.faults,
                     "process_restarts": total.process_restarts, "attempt_restarts": total.attempt_restarts,
                     "restored_keyed_and_committables_percent": share,
+                    "restored_from_local_copies_percent": 100.0 * total.mean(total.restored_local),
                     "overtaken_restored_dealt_anew_percent": in_flight, "polls": total.steps,
                     "virtual_seconds": total.virtual_time.as_secs_f64() })
         );
@@ -233,6 +234,7 @@ fn sum_up(args: &Args, total: &Counts, elapsed: Duration) {
     );
     line("rows", total.rows);
     line("checkpoints decided", total.checkpoints);
+    line("seeds with local copies read", total.restored_local);
     line("restarts", total.restarts());
     line("  of the process", total.process_restarts);
     line("  inside the process", total.attempt_restarts);

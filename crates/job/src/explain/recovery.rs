@@ -178,15 +178,17 @@ fn opening(record: &RecoveryRecord) -> String {
     let sum = |what: fn(&RestoredSubtask) -> u64| of_slot().map(what).sum::<u64>();
     let most = of_slot().max_by_key(|subtask| subtask.download_ms + subtask.decode_ms + subtask.in_flight_ms);
     let who = most.map_or(&last.name, |most| &most.name);
+    let bytes = sum(|subtask| subtask.bytes);
     let local = match sum(|subtask| subtask.local_bytes) {
         0 => String::new(),
+        local if local == bytes => " (all of it from local copies)".to_owned(),
         local => format!(" ({} of it from local copies)", size(local)),
     };
     format!(
         "until {} was open, whose slot read {}{local} in {}, decoded and opened in {} and read what was in flight in {}, most of it \
          for {who}",
         last.name,
-        size(sum(|subtask| subtask.bytes)),
+        size(bytes),
         ms(sum(|subtask| subtask.download_ms)),
         ms(sum(|subtask| subtask.decode_ms)),
         ms(sum(|subtask| subtask.in_flight_ms)),

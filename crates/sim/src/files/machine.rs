@@ -53,6 +53,12 @@ impl Machine {
             .map_err(io::Error::from)
     }
 
+    /// Takes a file away, if it is there.
+    pub fn remove_file(&self, path: impl AsRef<Path>) {
+        // What is not there is gone.
+        let _ = self.with(|inside| inside.disk.remove_file(path.as_ref()));
+    }
+
     /// Writes beyond so many bytes of files fail with `StorageFull`; `None` is no limit.
     pub fn limit_bytes(&self, limit: Option<u64>) {
         self.with(|inside| inside.disk.limit_bytes(limit));

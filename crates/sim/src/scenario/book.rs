@@ -33,6 +33,8 @@ pub(crate) struct Entries {
     committables: bool,
     /// Attempts that got keyed rows back.
     pub(crate) restored_keyed: u64,
+    /// Whether an attempt got keyed rows back from local copies.
+    pub(crate) restored_local: bool,
     /// Whether an attempt got keyed rows and work to commit back.
     pub(crate) restored_both: bool,
     /// Whether work to commit came back.

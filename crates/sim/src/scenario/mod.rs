@@ -5,12 +5,13 @@
 //! API as jobs, each beside its plain computation), `trouble` and `hurt` (what goes
 //! wrong around and inside of it), `seams` (what the engine lets in), `supervisor` (starts processes until the job is done),
 //! `rescale` (jobs that fail with full queues and go on at another parallelism), `outage` (jobs whose store is away for ten
-//! minutes), `oracle` (whether it was right), [`planted`] and [`lies`] (bugs that must be found), `book` and [`report`] (the counts),
+//! minutes), `copies` (jobs with local copies of their checkpoints, and what happens to these), `oracle` (whether it was right), [`planted`] and [`lies`] (bugs that must be found), `book` and [`report`] (the counts),
 //! `log` (the engine's own words, in the trace).
 //! Non-goals: no threads (a caller runs many seeds at once), no printing.
 
 mod api;
 mod book;
+mod copies;
 mod hurt;
 mod job;
 pub mod lies;
@@ -35,6 +36,7 @@ pub use rescale::{Alignment, run_on_threads};
 
 use crate::SimWorld;
 use book::Book;
+use copies::Spoiler;
 use hurt::{Hurts, PLANNED};
 use job::Outside;
 use outage::Inspector;
@@ -159,10 +161,15 @@ impl Run {
                 )
             }
         };
+        let strikes = match (&scenario.outage, &scenario.writer.copy_dir) {
+            (None, Some(_)) => strikes.with_failures(&mut world.draw("failures")),
+            _ => strikes,
+        };
+        let spoiler = Spoiler::new(&machine, world.draw("copies"), &book);
         let plan = Plan {
             scenario,
             outside: Outside::default(),
-            seams: Arc::new(SimSeams::new(book.clone(), world.draw("codecs"), plant)),
+            seams: Arc::new(SimSeams::new(book.clone(), world.draw("codecs"), plant).with_spoiler(spoiler)),
             hurts: Some(hurts),
             store: Some(store.with_plant(options.planted)),
         };
@@ -221,6 +228,10 @@ impl Run {
             return Err("there was a sync that `lies` does not know".into());
         }
         let outside = &supervisor.plan.outside;
+        // A process that was stopped for a while, or whose files fail it, may leave some to the next run.
+        if !supervisor.had_zombies && supervisor.machine.fault_counts().is_empty() {
+            copies::check_none_left(&supervisor.machine.tree())?;
+        }
         oracle::check_leftovers(&supervisor.machine, outside, supervisor.had_zombies)
     }
 

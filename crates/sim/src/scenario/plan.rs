@@ -3,6 +3,7 @@
 //! Non-goal: what goes wrong (`trouble`).
 
 use super::api::{self, Part};
+use super::copies::draw_copies;
 use super::outage::Outage;
 use super::rescale::Pressure;
 use super::rows::{Input, input_rows};
@@ -166,7 +167,7 @@ impl Scenario {
             watermark_interval: Duration::from_millis(draw.between(1, 40)),
             duration: Duration::from_millis(duration),
             checkpoints: draw_checkpoints(draw, Duration::from_millis(interval), unaligned.is_some()),
-            writer: draw_writer(draw),
+            writer: draw_copies(seed, draw_writer(draw)),
         }
     }
 

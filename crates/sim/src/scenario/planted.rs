@@ -1,5 +1,6 @@
 //! Bugs that the simulator must find, planted at the seams it hands in: production code has no branch for them.
 
+use super::copies::Stale;
 use rivermark_connector::commit::COMMITTABLES;
 use rivermark_data::Element;
 use rivermark_protocol::aligner::AlignEvent;
@@ -38,13 +39,15 @@ pub enum Planted {
     WrongKeyGroup,
     /// A channel whose records were in flight does not hold the watermark back.
     WatermarkLost,
+    /// A restart believes local copies that are of an older checkpoint.
+    StaleLocalCopy,
     /// The store says that a decision was not made when it does not know.
     UnknownRefused,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 11] = [
+    pub const ALL: [Planted; 12] = [
         Planted::NotifyBeforeDecision,
         Planted::ForgottenChannel,
         Planted::StaleCommittable,
@@ -55,6 +58,7 @@ impl Planted {
         Planted::ResumedLate,
         Planted::WrongKeyGroup,
         Planted::WatermarkLost,
+        Planted::StaleLocalCopy,
         Planted::UnknownRefused,
     ];
 
@@ -71,6 +75,7 @@ impl Planted {
             Planted::ResumedLate => "resumed-late",
             Planted::WrongKeyGroup => "wrong-key-group",
             Planted::WatermarkLost => "watermark-lost",
+            Planted::StaleLocalCopy => "stale-local-copy",
             Planted::UnknownRefused => "unknown-refused",
         }
     }
@@ -92,6 +97,8 @@ pub(crate) struct Plant {
     bug: Planted,
     /// The work that each operator had prepared, in any snapshot.
     prepared: Mutex<BTreeMap<Uid, Vec<Value>>>,
+    /// What attempts got back.
+    stale: Mutex<Stale>,
 }
 
 impl Plant {
@@ -99,11 +106,16 @@ impl Plant {
         Plant {
             bug,
             prepared: Mutex::default(),
+            stale: Mutex::default(),
         }
     }
 
     fn prepared(&self) -> MutexGuard<'_, BTreeMap<Uid, Vec<Value>>> {
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stale(&self) -> MutexGuard<'_, Stale> {
+        self.stale.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn coordinate(&self, action: &CkAction) -> Option<TaskCommand> {
@@ -161,6 +173,10 @@ impl Plant {
     pub(crate) fn attempt(&self, next: Attempt) -> Attempt {
         match self.bug {
             Planted::ReusedAttempt => Attempt(1),
+            Planted::StaleLocalCopy => {
+                self.stale().attempt(next == Attempt(1));
+                next
+            }
             _ => next,
         }
     }
@@ -187,6 +203,7 @@ impl Plant {
                 }
             }
             Planted::LateTimers => delay_timers(keyed),
+            Planted::StaleLocalCopy => self.stale().restore(keyed),
             _ => {}
         }
     }

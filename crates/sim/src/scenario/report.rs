@@ -70,6 +70,8 @@ pub struct Counts {
     pub restored_keyed: u64,
     /// Seeds in which an attempt got both keyed rows and work to commit back.
     pub restored_both: u64,
+    /// Seeds in which an attempt got keyed rows back from local copies.
+    pub restored_local: u64,
     /// Seeds in which a barrier has overtaken records in a queue.
     pub overtaken: u64,
     /// Seeds in which records came back that were in flight.
@@ -100,6 +102,7 @@ impl Counts {
             attempt_restarts: entries.attempt_restarts,
             restored_keyed: entries.restored_keyed,
             restored_both: u64::from(entries.restored_both),
+            restored_local: u64::from(entries.restored_local),
             overtaken: u64::from(entries.overtaken),
             restored_in_flight: u64::from(entries.restored_in_flight),
             rescaled_in_flight: u64::from(entries.rescaled_in_flight),
@@ -135,6 +138,7 @@ impl AddAssign<&Counts> for Counts {
         self.attempt_restarts += other.attempt_restarts;
         self.restored_keyed += other.restored_keyed;
         self.restored_both += other.restored_both;
+        self.restored_local += other.restored_local;
         self.overtaken += other.overtaken;
         self.restored_in_flight += other.restored_in_flight;
         self.rescaled_in_flight += other.rescaled_in_flight;

@@ -1,6 +1,7 @@
 //! What the simulator hands to the engine: the wire codec forced on random edges, eyes for the report, and planted bugs.
 
 use super::book::Book;
+use super::copies::Spoiler;
 use super::planted::Plant;
 use crate::Draw;
 use rivermark_connector::commit::COMMITTABLES;
@@ -22,6 +23,7 @@ pub(crate) struct SimSeams {
     codecs: Mutex<Draw>,
     plant: Option<Arc<Plant>>,
     decided: Option<Box<dyn Fn() + Send + Sync>>,
+    spoiler: Option<Spoiler>,
 }
 
 impl SimSeams {
@@ -31,6 +33,15 @@ impl SimSeams {
             codecs: Mutex::new(codecs),
             plant,
             decided: None,
+            spoiler: None,
+        }
+    }
+
+    /// The same, and local copies are spoilt.
+    pub(crate) fn with_spoiler(self, spoiler: Spoiler) -> SimSeams {
+        SimSeams {
+            spoiler: Some(spoiler),
+            ..self
         }
     }
 
@@ -100,6 +111,9 @@ impl Seams for SimSeams {
 
     fn attempt(&self, next: Attempt) -> Attempt {
         self.book.entries().attempt(next == Attempt(1));
+        if let (Some(spoiler), true) = (&self.spoiler, next != Attempt(1)) {
+            spoiler.between_attempts();
+        }
         self.plant.as_ref().map_or(next, |plant| plant.attempt(next))
     }
 
@@ -134,6 +148,7 @@ impl Seams for SimSeams {
         let committables = lists.get(COMMITTABLES).is_some_and(|list| !list.is_empty());
         let has_rows = keyed.states().next().is_some();
         self.book.entries().restored(has_rows, committables);
+        self.book.entries().restored_local |= keyed.local_bytes() > 0;
         if let Some(plant) = &self.plant {
             plant.restore(operator, lists, keyed);
         }

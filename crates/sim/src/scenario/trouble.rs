@@ -116,6 +116,20 @@ impl Strikes {
         }
     }
 
+    /// The same, and operators that fail after a checkpoint: the restarts inside a process that local copies are for.
+    pub(crate) fn with_failures(mut self, draw: &mut Draw) -> Strikes {
+        for _ in 0..draw.between(1, 3) {
+            let count = draw.between(1, 6);
+            let moment = Moment::Decided {
+                in_flight: false,
+                count,
+            };
+            let polls = [3, 60, 1_000][draw.index(3)];
+            self.planned.push((moment, draw.below(polls), Strike::Fail));
+        }
+        self
+    }
+
     /// One strike at a time, or none.
     pub(crate) fn at(strike: Option<(Duration, Strike)>) -> Strikes {
         let planned = strike.map(|(at, strike)| (Moment::Time(at), 0, strike));

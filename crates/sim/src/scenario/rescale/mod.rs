@@ -8,6 +8,7 @@ mod pipeline;
 mod threads;
 
 use super::api::Part;
+use super::copies::draw_copies;
 use super::hurt::Crawl;
 use super::plan::{Scenario, Shape, SourceKind, Topology, draw_restarts};
 use super::rows::{Input, input_rows};
@@ -213,9 +214,15 @@ pub(crate) fn draw(seed: u64, pace: Pace) -> Scenario {
             },
             ..CoordinatorConfig::default()
         },
-        writer: WriterConfig {
-            seal_after: Duration::from_millis(draw.between(1, 20)),
-            ..WriterConfig::default()
+        writer: {
+            let writer = WriterConfig {
+                seal_after: Duration::from_millis(draw.between(1, 20)),
+                ..WriterConfig::default()
+            };
+            match is_real {
+                true => writer,
+                false => draw_copies(seed, writer),
+            }
         },
     }
 }
