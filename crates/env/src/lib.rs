@@ -19,7 +19,7 @@ pub use net::{Connection, Listener, Net, NetReader, NetWriter};
 pub use panics::{catch_panic, tell_caught_panics_as_errors};
 pub use platform::{BoxFuture, LocalBoxFuture, Platform, SlotStart, TaskExit, TaskHandle};
 pub use processing::ManualClock;
-pub use real::{RealEnv, ShutdownSignals};
+pub use real::{RealEnv, ShutdownSignals, grow_arena};
 
 use rivermark_types::{Millis, Timestamp};
 use std::sync::Arc;

@@ -6,7 +6,6 @@
 
 use rivermark_data::{Data, Key, Text};
 use rivermark_state::image::{ImageChunk, ImageSink, StateId, StateKind};
-use rivermark_state::page_memory::PageMemory;
 use rivermark_state::{BackendConfig, KeyedBackend, RestoredState};
 use rivermark_types::{MaxParallelism, Uid};
 use serde::{Deserialize, Serialize};
@@ -65,7 +64,7 @@ fn measure<K: Key, V: Data>(name: &str, rows: u64, key: impl Fn(u64) -> K, value
     let grow = per_row(start);
     let (mut walk, mut encode, mut decode) = (f64::MAX, f64::MAX, f64::MAX);
     let mut bytes = 0;
-    let memory = PageMemory::default();
+    let memory = std::sync::Arc::default();
     for _ in 0..3 {
         let mut chunks = Chunks::default();
         backend.freeze();

@@ -24,7 +24,11 @@ const BLOCK: usize = 16;
 
 struct NoEncoder;
 impl RowEncoder for NoEncoder {
-    fn encode_in(&self, _: Vec<Box<dyn Any + Send>>, _: &PageMemory) -> Result<Vec<EncodedPage>, String> {
+    fn encode_in(
+        &self,
+        _: Vec<Box<dyn Any + Send>>,
+        _: &std::sync::Arc<PageMemory>,
+    ) -> Result<Vec<EncodedPage>, String> {
         Ok(Vec::new())
     }
 }

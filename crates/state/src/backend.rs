@@ -13,6 +13,7 @@ use crate::ttl::{Aging, Clock, Expiring, StateTtl, TtlTable};
 use crate::ttl::{TtlAggregatingState, TtlListState, TtlMapState, TtlReducingState, TtlValueState};
 use bytes::Bytes;
 use rivermark_data::{Data, Key};
+use rivermark_env::grow_arena;
 use rivermark_types::{KeyGroupRange, KeyHash, MaxParallelism, Timestamp, Uid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -77,6 +78,9 @@ impl<K: Key, V: Data> Declared<K, V> {
     fn each_page(&mut self, mut take: impl FnMut(Columns<K, V>, Vec<KeyHash>)) -> Result<(), StateError> {
         // A page goes once it is read: its memory is used for the next rows.
         for page in std::mem::take(&mut self.pages) {
+            if std::mem::needs_drop::<(K, V)>() {
+                grow_arena();
+            }
             let decoded = self.codec.decode_columns(page);
             let decoded = decoded.map_err(|error| StateError::Undecodable {
                 operator: self.origin.state.operator.to_string(),

@@ -2,6 +2,7 @@
 
 use crate::page_memory::PageMemory;
 use crate::table::KeySpace;
+use bytes::Bytes;
 use rivermark_data::Key;
 use rivermark_types::{KeyGroup, Uid};
 use serde::{Deserialize, Serialize};
@@ -145,12 +146,12 @@ pub trait RowEncoder: Send + Sync {
     fn encode_in(
         &self,
         chunks: Vec<Box<dyn Any + Send>>,
-        memory: &PageMemory,
+        memory: &Arc<PageMemory>,
     ) -> Result<Vec<EncodedPage>, String>;
 
     /// The same with memory of their own.
     fn encode(&self, chunks: Vec<Box<dyn Any + Send>>) -> Result<Vec<EncodedPage>, String> {
-        self.encode_in(chunks, &PageMemory::default())
+        self.encode_in(chunks, &Arc::default())
     }
 }
 
@@ -164,7 +165,7 @@ pub struct EncodedPage {
     /// Rows in it.
     pub rows: u64,
     /// An Arrow IPC stream.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
 }
 
 /// Where a table puts its image. Never blocks: bounding and spilling are the I/O side's.

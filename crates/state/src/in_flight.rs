@@ -153,7 +153,7 @@ impl RowEncoder for InFlightEncoder {
     fn encode_in(
         &self,
         chunks: Vec<Box<dyn Any + Send>>,
-        _: &PageMemory,
+        _: &Arc<PageMemory>,
     ) -> Result<Vec<EncodedPage>, String> {
         let mut batches = vec![];
         for chunk in chunks {
@@ -167,7 +167,7 @@ impl RowEncoder for InFlightEncoder {
             first_group: KeyGroup(0),
             last_group: KeyGroup(u16::MAX.into()),
             rows: joined.len() as u64,
-            bytes: bytes.map_err(|failure| failure.to_string())?,
+            bytes: bytes.map_err(|failure| failure.to_string())?.into(),
         }])
     }
 }
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(chunk.rows, 5);
         let pages = chunk.encoder.encode(vec![chunk.content]).unwrap();
         assert_eq!(pages.len(), 1);
-        let page = bytes::Bytes::from(pages[0].bytes.clone());
+        let page = pages[0].bytes.clone();
         let read = in_flight_rows(&[page], &*edge).unwrap();
         let json = serde_json::to_string(&channel).unwrap();
         let channel: InFlightChannel = serde_json::from_str(&json).unwrap();

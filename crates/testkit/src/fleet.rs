@@ -304,7 +304,7 @@ impl Fleet {
             pages.extend(
                 encoded
                     .into_iter()
-                    .map(|page| ((*chunk.state).clone(), page.bytes)),
+                    .map(|page| ((*chunk.state).clone(), page.bytes.to_vec())),
             );
         }
         Ok(Snapshot {

@@ -24,3 +24,10 @@ pub(super) fn settle() {
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(super) fn settle() {}
+
+/// To be called before each hundred kilobytes or so of small pieces that a thread allocates to keep. An arena of glibc grows by what a
+/// piece needs, so by a call to the system for every 4 KB; this has it grow once.
+pub fn grow_arena() {
+    // As large as a piece can be that comes from the arena; given back at once, it is the arena's end, where the next ones are cut from.
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(120 << 10)));
+}

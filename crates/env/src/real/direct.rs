@@ -8,13 +8,17 @@ use bytes::Bytes;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// From so many bytes on it pays.
 const LEAST_BYTES: usize = 1 << 20;
-/// What addresses, offsets and lengths are a multiple of; devices want this or less.
+/// What offsets in the file are a multiple of, and blocks in memory: devices and file systems want this or less.
 const ALIGNMENT: usize = 4096;
+/// What memory that is written from where it is starts and ends at.
+const SECTOR: usize = 512;
+/// So many pieces of memory are written at once, at most.
+const MOST_SLICES: usize = 1024;
 /// So much is gathered and written at once.
 const BLOCK_BYTES: usize = 1 << 20;
 /// So many buffers stay for the next writes.
@@ -32,10 +36,16 @@ impl Blocks {
             let mut file = file;
             return parts.iter().try_for_each(|part| file.write_all(part));
         }
+        let done = append_aligned(file, parts);
+        let (_, rest) = split(parts, done);
+        if !done.is_multiple_of(ALIGNMENT) {
+            let mut file = file;
+            return rest.iter().try_for_each(|part| file.write_all(part));
+        }
         let mut buffer = self.take();
         let start = buffer.as_ptr().align_offset(ALIGNMENT);
         let written = match buffer.get_mut(start..start.saturating_add(BLOCK_BYTES)) {
-            Some(block) => append_blocks(file, parts, block),
+            Some(block) => append_blocks(file, &rest, block),
             None => Err(io::Error::other("memory cannot be aligned")),
         };
         self.give_back(buffer);
@@ -53,6 +63,40 @@ impl Blocks {
             kept.push(buffer);
         }
     }
+}
+
+/// Writes the first parts, as far as they lie on sectors, from where they are. Tells how many bytes; whatever goes wrong, the
+/// others meet it again.
+fn append_aligned(file: &File, parts: &[Bytes]) -> usize {
+    let lies_on_sectors =
+        |part: &&Bytes| part.as_ptr().addr().is_multiple_of(SECTOR) && part.len().is_multiple_of(SECTOR);
+    let first = parts.iter().take(MOST_SLICES).take_while(lies_on_sectors);
+    let len: usize = first.map(Bytes::len).sum();
+    let (first, _) = split(parts, len - len % ALIGNMENT);
+    if first.is_empty() || bypass_cache(file, true).is_err() {
+        return 0;
+    }
+    let slices: Vec<IoSlice<'_>> = first.iter().map(|part| IoSlice::new(part)).collect();
+    let written = rustix::io::writev(file, &slices).unwrap_or(0);
+    // What cannot be undone here fails the write that follows, or the next.
+    let _ = bypass_cache(file, false);
+    written
+}
+
+/// The first so many bytes of the parts, and the others.
+fn split(parts: &[Bytes], at: usize) -> (Vec<Bytes>, Vec<Bytes>) {
+    let (mut first, mut others, mut left) = (Vec::new(), Vec::new(), at);
+    for part in parts {
+        let cut = left.min(part.len());
+        left -= cut;
+        let pieces = [(&mut first, part.slice(..cut)), (&mut others, part.slice(cut..))];
+        for (side, piece) in pieces {
+            if !piece.is_empty() {
+                side.push(piece);
+            }
+        }
+    }
+    (first, others)
 }
 
 /// Gathers the parts in the block, which is aligned, and writes it each time it is full.

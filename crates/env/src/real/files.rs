@@ -105,6 +105,7 @@ fn read_at(file: &File, offset: u64, max: usize) -> io::Result<Vec<u8>> {
     let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(max);
     // Read into memory that nobody has filled with zeros before.
     let mut bytes = Vec::with_capacity(wanted);
+    advise_huge_pages(&mut bytes);
     while bytes.len() < wanted {
         let at = offset + bytes.len() as u64;
         match pread(file, spare_capacity(&mut bytes), at) {
@@ -116,6 +117,23 @@ fn read_at(file: &File, offset: u64, max: usize) -> io::Result<Vec<u8>> {
     bytes.truncate(wanted);
     Ok(bytes)
 }
+
+/// Large buffers are touched once: a fault for each 4 KB would cost as much as what is read into them.
+#[cfg(all(target_os = "linux", not(miri)))]
+fn advise_huge_pages(buffer: &mut Vec<u8>) {
+    const HUGE: usize = 2 << 20;
+    let spare = buffer.spare_capacity_mut();
+    let before = spare.as_ptr().align_offset(HUGE);
+    let whole = spare.len().saturating_sub(before) / HUGE * HUGE;
+    if whole > 0 {
+        let start = spare.as_mut_ptr().wrapping_add(before).cast();
+        // SAFETY: the range lies in the buffer, and the advice changes no content. Without huge pages it works as well.
+        let _ = unsafe { rustix::mm::madvise(start, whole, rustix::mm::Advice::LinuxHugepage) };
+    }
+}
+
+#[cfg(not(all(target_os = "linux", not(miri))))]
+fn advise_huge_pages(_: &mut Vec<u8>) {}
 
 impl Files for RealFiles {
     fn open<'a>(&'a self, path: &'a Path) -> BoxFuture<'a, io::Result<Box<dyn FileReader>>> {

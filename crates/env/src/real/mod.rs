@@ -13,6 +13,7 @@ mod files;
 mod net;
 mod signals;
 
+pub use allocator::grow_arena;
 pub use signals::ShutdownSignals;
 
 use crate::files::Files;

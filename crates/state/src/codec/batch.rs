@@ -5,7 +5,6 @@
 use super::column::ColumnCodec;
 use super::{VALUE, column, page, plain, primitive};
 use crate::StateError;
-use crate::page_memory::PageMemory;
 use arrow_array::types::Int64Type;
 use bytes::Bytes;
 use rivermark_data::{Batch, Data, RowCodec, Typed};
@@ -37,7 +36,8 @@ impl<T: Data> RowCodec for BatchCodec<T> {
                 times.iter().map(|time| time.0).collect(),
             ));
         }
-        page::write(columns, &PageMemory::default())
+        page::write(columns, &Arc::default())
+            .map(|page| page.to_vec())
             .map_err(|error| StateError::Page(error.to_string()).into())
     }
 

@@ -10,7 +10,6 @@ use super::columns::read::Column;
 use super::page;
 use super::sample::samples;
 use crate::StateError;
-use crate::page_memory::PageMemory;
 use arrow_array::{Array, ArrayRef, LargeBinaryArray, make_array};
 use arrow_data::ArrayData;
 use arrow_schema::{ArrowError, DataType, Field, FieldRef};
@@ -198,11 +197,11 @@ fn survives<T: Data>(
     let unreadable = |error: &dyn std::fmt::Display| StateError::Page(error.to_string());
     let page = page::write(
         vec![(field_of(field, ITEM, array), array.clone())],
-        &PageMemory::default(),
+        &Arc::default(),
     );
     let page = page.map_err(|error| unreadable(&error))?;
     let mut there = trials.iter().map(postcard::to_allocvec);
-    for batch in page::read(page.into())? {
+    for batch in page::read(page)? {
         let field = &batch.schema_ref().fields()[0];
         let back = read(field, batch.column(0)).map_err(|error| unreadable(&error))?;
         for value in &back {

@@ -12,17 +12,27 @@ use flatbuffers::FlatBufferBuilder;
 
 /// Where buffers may start.
 const ALIGNMENT: usize = 8;
+/// Devices are written by blocks of so many bytes.
+pub(super) const BLOCK: usize = 512;
+/// Streams of so many bytes are made to end with a block.
+const LEAST_OF_BLOCKS: usize = 32 << 10;
+/// What ends a stream.
+const END: usize = 8;
 
-/// Appends the batch to a stream whose schema is written; `false`, and nothing is done, if it has a layout that is not
-/// written here.
-pub(super) fn append(batch: &RecordBatch, stream: &mut Vec<u8>) -> bool {
+/// Appends the batch to a stream that starts at `start` and whose schema is written; `false`, and nothing is done, if it has a
+/// layout that is not written here. A large stream will be whole blocks long when it is ended.
+pub(super) fn append(batch: &RecordBatch, stream: &mut Vec<u8>, start: usize) -> bool {
     let columns: Vec<ArrayData> = batch.columns().iter().map(|column| column.to_data()).collect();
     let mut body = Body::default();
     if columns.iter().any(|column| body.add(column).is_none()) {
         return false;
     }
     let head = head(batch.num_rows(), &body);
-    let padding = head.len().next_multiple_of(ALIGNMENT) - head.len();
+    let mut padding = head.len().next_multiple_of(ALIGNMENT) - head.len();
+    let len = stream.len() - start + 2 * size_of::<u32>() + head.len() + padding + body.len + END;
+    if len >= LEAST_OF_BLOCKS {
+        padding += len.next_multiple_of(BLOCK) - len;
+    }
     stream.extend(u32::MAX.to_le_bytes());
     stream.extend(((head.len() + padding) as u32).to_le_bytes());
     stream.extend(&head);
@@ -114,7 +124,7 @@ fn head(rows: usize, body: &Body<'_>) -> Vec<u8> {
 }
 
 fn pad(stream: &mut Vec<u8>, bytes: usize) {
-    stream.extend_from_slice(&[0; ALIGNMENT][..bytes]);
+    stream.resize(stream.len() + bytes, 0);
 }
 
 #[cfg(test)]
@@ -139,9 +149,14 @@ mod tests {
     /// The batch as it comes back; `None` if it is not written here.
     fn back(batch: &RecordBatch) -> Option<RecordBatch> {
         let mut writer = StreamWriter::try_new(Vec::new(), batch.schema_ref()).unwrap();
-        append(batch, writer.get_mut()).then(|| {
+        append(batch, writer.get_mut(), 0).then(|| {
             let stream = writer.into_inner().unwrap();
-            assert_eq!(stream.len() % ALIGNMENT, 0, "what follows it is aligned too");
+            let alignment = if stream.len() < LEAST_OF_BLOCKS {
+                ALIGNMENT
+            } else {
+                BLOCK
+            };
+            assert_eq!(stream.len() % alignment, 0, "what follows it is aligned too");
             page::read(stream.into()).unwrap().remove(0)
         })
     }
@@ -159,6 +174,10 @@ mod tests {
             Arc::new(StructArray::from(vec![(inner, numbers)])),
         ]);
         assert_eq!(back(&whole), Some(whole));
+        for rows in [LEAST_OF_BLOCKS / 4, LEAST_OF_BLOCKS + 1] {
+            let large = batch(vec![Arc::new(Int32Array::from_iter_values(0..rows as i32))]);
+            assert_eq!(back(&large), Some(large));
+        }
         let empty = batch(vec![Arc::new(Int32Array::from(Vec::<i32>::new()))]);
         assert_eq!(back(&empty), Some(empty));
     }

@@ -119,7 +119,7 @@ impl<K: Key, V: Data> RowEncoder for RowCodec<K, V> {
     fn encode_in(
         &self,
         chunks: Vec<Box<dyn Any + Send>>,
-        memory: &PageMemory,
+        memory: &Arc<PageMemory>,
     ) -> Result<Vec<EncodedPage>, String> {
         let open = |chunk: Box<dyn Any + Send>| chunk.downcast::<ImageRows<K, V>>().map(|rows| *rows);
         let chunks = chunks.into_iter().map(open).collect::<Result<Vec<_>, _>>();
@@ -182,7 +182,7 @@ impl<K: Key, V: Data> RowCodec<K, V> {
         &self,
         sorted: &Sorted<'_, K, V>,
         range: Range<usize>,
-        memory: &PageMemory,
+        memory: &Arc<PageMemory>,
     ) -> Result<EncodedPage, StateError> {
         let rows = sorted.rows(range.clone());
         let groups = sorted.groups(range.clone());

@@ -19,7 +19,10 @@ use std::sync::Arc;
 const HEADS: usize = 4096;
 
 /// Writes the columns as one record batch.
-pub(super) fn write(columns: Vec<(FieldRef, ArrayRef)>, memory: &PageMemory) -> Result<Vec<u8>, ArrowError> {
+pub(super) fn write(
+    columns: Vec<(FieldRef, ArrayRef)>,
+    memory: &Arc<PageMemory>,
+) -> Result<Bytes, ArrowError> {
     let (fields, arrays): (Vec<FieldRef>, Vec<ArrayRef>) = columns.into_iter().unzip();
     let schema = Arc::new(Schema::new(fields));
     let batch = RecordBatch::try_new(schema.clone(), arrays)?;
@@ -28,11 +31,15 @@ pub(super) fn write(columns: Vec<(FieldRef, ArrayRef)>, memory: &PageMemory) -> 
         .iter()
         .map(|array| array.get_buffer_memory_size())
         .sum();
-    let mut writer = StreamWriter::try_new(memory.take(room + room / 8 + HEADS), &schema)?;
-    if !message::append(&batch, writer.get_mut()) {
+    let mut buffer = memory.take(room + room / 8 + HEADS);
+    // Where it lies on blocks it can go to a device without a copy.
+    let start = buffer.as_ptr().align_offset(message::BLOCK).min(message::BLOCK);
+    buffer.resize(start, 0);
+    let mut writer = StreamWriter::try_new(buffer, &schema)?;
+    if !message::append(&batch, writer.get_mut(), start) {
         writer.write(&batch)?;
     }
-    writer.into_inner()
+    Ok(memory.lend(writer.into_inner()?).slice(start..))
 }
 
 /// The record batches of a stream. They go on using its bytes, where those are aligned as they were written.

@@ -162,7 +162,7 @@ proptest! {
     fn damaged_pages_never_panic(rows in rows_of(any::<String>(), account()), place in any::<prop::sample::Index>(), with in 1u8.., cut in any::<bool>()) {
         prop_assume!(!rows.is_empty());
         let codec = row_codec::<String, Account>();
-        let mut bytes = encode(&codec, rows).remove(0).bytes;
+        let mut bytes = encode(&codec, rows).remove(0).bytes.to_vec();
         let place = place.index(bytes.len());
         if cut {
             bytes.truncate(place);
@@ -187,7 +187,7 @@ fn every_single_byte_may_be_damaged() {
     let rows = (0..5u16)
         .map(|n| row(u32::from(n), format!("k{n}"), value(n)))
         .collect();
-    let page = encode(&codec, rows).remove(0).bytes;
+    let page = encode(&codec, rows).remove(0).bytes.to_vec();
     for place in 0..page.len() {
         for with in [0x01, 0x80, 0xFF, page[place]] {
             let mut bytes = page.clone();
@@ -243,7 +243,7 @@ fn a_value_that_only_json_can_hold_round_trips() {
 fn one_opaque_column_leaves_the_other_readable() {
     let codec = row_codec::<String, Option<Option<u8>>>();
     let page = encode(&codec, vec![row(3, "k".to_string(), Some(None))]).remove(0);
-    let batch = page::read(page.bytes.clone().into()).unwrap().remove(0);
+    let batch = page::read(page.bytes.clone()).unwrap().remove(0);
     let (key, _) = column(&batch, KEY).unwrap();
     let (value, _) = column(&batch, VALUE).unwrap();
     assert!(key.metadata().get(ENCODING_KEY).is_none());

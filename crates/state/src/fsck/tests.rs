@@ -136,7 +136,7 @@ impl Job {
             len: page.bytes.len() as u64,
             checksum: Digest::of(&page.bytes),
         };
-        self.pages.push((entry, page.bytes.into()));
+        self.pages.push((entry, page.bytes));
     }
 
     /// Stores all of it, and decides.

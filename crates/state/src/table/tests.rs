@@ -13,7 +13,11 @@ use std::sync::Arc;
 
 struct NoEncoder;
 impl RowEncoder for NoEncoder {
-    fn encode_in(&self, _: Vec<Box<dyn Any + Send>>, _: &PageMemory) -> Result<Vec<EncodedPage>, String> {
+    fn encode_in(
+        &self,
+        _: Vec<Box<dyn Any + Send>>,
+        _: &Arc<PageMemory>,
+    ) -> Result<Vec<EncodedPage>, String> {
         Err("not in this test".into())
     }
 }

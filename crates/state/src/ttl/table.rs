@@ -157,7 +157,7 @@ impl<K: KeyType, A: Aging> RowEncoder for AgingEncoder<K, A> {
     fn encode_in(
         &self,
         chunks: Vec<Box<dyn Any + Send>>,
-        memory: &PageMemory,
+        memory: &Arc<PageMemory>,
     ) -> Result<Vec<EncodedPage>, String> {
         let frozen_at = self.frozen_at.load(Ordering::Relaxed);
         let mut plain = Vec::new();

@@ -107,7 +107,7 @@ impl Job {
         let result = rows.encode(memory).map(|pages| {
             let pages: Vec<_> = pages
                 .into_iter()
-                .map(|page| (entry_of(&state, &page), memory.lend(page.bytes)))
+                .map(|page| (entry_of(&state, &page), page.bytes))
                 .collect();
             let bytes = pages.iter().map(|(_, bytes)| bytes.len()).sum();
             let held = Held::some(room, bytes);

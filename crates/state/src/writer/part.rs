@@ -139,7 +139,7 @@ impl Rows {
     }
 
     /// Encodes them. A panic of the user's `Serialize` is an error like any other.
-    pub fn encode(mut self, memory: &PageMemory) -> Result<Vec<EncodedPage>, String> {
+    pub fn encode(mut self, memory: &Arc<PageMemory>) -> Result<Vec<EncodedPage>, String> {
         let chunks = std::mem::take(&mut self.chunks);
         let encoded = catch_unwind(AssertUnwindSafe(|| self.encoder.encode_in(chunks, memory)));
         let encoded = encoded.unwrap_or_else(|_| Err("writing its rows panicked".into()));

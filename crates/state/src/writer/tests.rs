@@ -406,7 +406,7 @@ impl crate::image::RowEncoder for Broken {
     fn encode_in(
         &self,
         _: Vec<Box<dyn std::any::Any + Send>>,
-        _: &crate::page_memory::PageMemory,
+        _: &Arc<crate::page_memory::PageMemory>,
     ) -> Result<Vec<crate::image::EncodedPage>, String> {
         assert!(!self.panics, "a bug in Serialize");
         Err("no such luck".into())
