@@ -8,6 +8,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+/// What file systems and devices write by.
+const BLOCK: usize = 4096;
+
 /// A scratch file that is being written.
 pub(super) struct Scratch {
     path: Arc<Path>,
@@ -29,11 +32,14 @@ impl Scratch {
     }
 
     /// Appends pages; returns the offset of the first.
-    pub async fn append(&mut self, pages: Vec<Bytes>) -> io::Result<u64> {
+    pub async fn append(&mut self, mut pages: Vec<Bytes>) -> io::Result<u64> {
         let offset = self.len;
         let len: usize = pages.iter().map(Bytes::len).sum();
+        // The next ones start at a block again: such writes are the cheapest.
+        let end = len.next_multiple_of(BLOCK);
+        pages.push(Bytes::from_static(&[0; BLOCK]).slice(..end - len));
         self.writer.write_parts(pages).await?;
-        self.len += len as u64;
+        self.len += end as u64;
         Ok(offset)
     }
 
