@@ -58,6 +58,17 @@ impl Config {
         (!key.default.is_empty()).then(|| (key.default.to_string(), Origin::Default))
     }
 
+    /// The error of a value that has the form of its key and cannot be used all the same.
+    pub(crate) fn unfit(&self, name: &str, expected: &str) -> Option<ConfigError> {
+        let (value, origin) = self.get(name)?;
+        Some(ConfigError::BadValue {
+            key: name.into(),
+            origin,
+            value,
+            expected: expected.into(),
+        })
+    }
+
     /// Checks everything that was set and gives the typed view, or all that is wrong with it.
     pub fn resolve(&self) -> Result<Settings, Vec<ConfigError>> {
         Settings::resolve(self)

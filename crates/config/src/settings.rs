@@ -270,7 +270,8 @@ fn call_timeout(r: &mut Reader<'_>) -> Duration {
     const KEY: &str = "rivermark.storage.call-timeout";
     let timeout = r.duration(KEY);
     if timeout.is_zero() {
-        r.expect(KEY, "a time in which a store can answer, e.g. `1 min`");
+        let expected = "a time in which a store can answer, e.g. `1 min`";
+        r.errors.extend(r.config.unfit(KEY, expected));
     }
     timeout
 }
@@ -574,19 +575,6 @@ impl Reader<'_> {
             Some(Typed::Choice(word)) => Some(word),
             _ => None,
         }
-    }
-
-    /// The value has the form of its key and cannot be used all the same.
-    fn expect(&mut self, name: &str, expected: &str) {
-        let Some((value, origin)) = self.config.get(name) else {
-            return;
-        };
-        self.errors.push(ConfigError::BadValue {
-            key: name.into(),
-            origin,
-            value,
-            expected: expected.into(),
-        });
     }
 
     fn refuse(&mut self, name: &str, problem: &str) {
