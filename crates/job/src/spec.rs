@@ -17,7 +17,7 @@ use rivermark_runtime::Program;
 use rivermark_runtime::deploy::Limits;
 use rivermark_runtime::metrics::JobCounters;
 use rivermark_runtime::seams::Seams;
-use rivermark_state::{SnapshotWriter, WriterConfig};
+use rivermark_state::{LocalCopies, SnapshotWriter, WriterConfig};
 use rivermark_types::{Attempt, Failure, JobName, Result};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -69,7 +69,7 @@ pub async fn start(env: &Env, mut spec: JobSpec) -> Result<JobHandle> {
         .any(|node| node.role == NodeRole::Sink && node.exactly_once);
     let mut found = find(env, &spec.storage, &spec.name, &spec.options, sinks).await?;
     if found.finished {
-        return finish_again(env, &spec.storage, found).await;
+        return finish_again(env, &spec, found).await;
     }
     let mut manifests = BTreeMap::new();
     if let Some(manifest) = found.from.take() {
@@ -172,12 +172,16 @@ fn writer_config(env: &Env, config: &WriterConfig, owned: &OwnedHead) -> WriterC
 
 /// A job that has nothing left to do, but perhaps something to clear up: the run that finished it may have been killed
 /// before it did.
-async fn finish_again(env: &Env, storage: &JobStorage, found: Found) -> Result<JobHandle> {
+async fn finish_again(env: &Env, spec: &JobSpec, found: Found) -> Result<JobHandle> {
+    let storage = &spec.storage;
     tracing::info!("the job has finished before: there is nothing to resume");
     let owned = claim(env, storage, found).await?;
     let mut cleaner = Cleaner::start(env, storage);
     cleaner.sweep(&owned.head, &BTreeMap::new()).await;
     cleaner.finish().await;
+    if let Some(dir) = writer_config(env, &spec.writer, &owned).copy_dir {
+        LocalCopies::sweep(env, &dir).await;
+    }
     let (requests, _) = mpsc::unbounded_channel();
     let (_, stats) = watch::channel(JobStats {
         state: "finished",

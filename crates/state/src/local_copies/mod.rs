@@ -124,6 +124,13 @@ impl LocalCopies {
         (copies, task)
     }
 
+    /// Removes what runs before have left, for one that makes no copies itself; `dir` is what it would use.
+    pub async fn sweep(env: &Env, dir: &Path) {
+        let files = env.files();
+        worker::remove_older_runs(files.as_ref(), dir).await;
+        worker::remove_dir(files.as_ref(), dir).await;
+    }
+
     /// An object is stored and may be copied, if there is room.
     pub(crate) fn offer(
         &self,

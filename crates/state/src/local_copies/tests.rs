@@ -421,3 +421,14 @@ fn a_run_removes_what_runs_before_it_have_left() {
     assert_eq!(left, [false, true, true]);
     world.end();
 }
+
+#[test]
+fn a_run_that_copies_nothing_removes_what_runs_before_it_have_left() {
+    let real = RealEnv::start().unwrap();
+    let above = tempfile::tempdir().unwrap();
+    let job = above.path().join("job");
+    fs::create_dir_all(job.join("g2-00aa")).unwrap();
+    fs::write(job.join("g2-00aa/1.rows"), "left").unwrap();
+    real.block_on(LocalCopies::sweep(&real.env(), &job.join("g3-0001")));
+    assert!(!job.exists());
+}

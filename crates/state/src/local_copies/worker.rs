@@ -2,6 +2,7 @@
 
 use super::{Copy, Job, LocalCopies, Removal, Writing};
 use bytes::Bytes;
+use rivermark_env::Files;
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
@@ -18,7 +19,8 @@ enum Next {
 }
 
 pub(super) async fn run(copies: LocalCopies) {
-    copies.remove_older_runs().await;
+    let files = copies.0.env.files().clone();
+    remove_older_runs(files.as_ref(), &copies.0.dir).await;
     let mut number = 0;
     let mut warned = false;
     loop {
@@ -43,7 +45,7 @@ pub(super) async fn run(copies: LocalCopies) {
             Next::End => break,
         }
     }
-    copies.remove_dir().await;
+    remove_dir(files.as_ref(), &copies.0.dir).await;
 }
 
 impl LocalCopies {
@@ -127,40 +129,38 @@ impl LocalCopies {
         }
         self.state().file_bytes -= removal.len;
     }
+}
 
-    /// Removes what runs before, which are fenced, have left beside this one's folder.
-    async fn remove_older_runs(&self) {
-        let (Some(above), Some(own)) = (self.0.dir.parent(), number_of(self.0.dir.file_name())) else {
-            return;
-        };
-        let files = self.0.env.files();
-        // There is none before the first copy.
-        let Ok(entries) = files.list(above).await else {
-            return;
-        };
-        for entry in entries {
-            if entry.is_dir && number_of(Some(OsStr::new(&entry.name))).is_some_and(|number| number < own) {
-                self.clear(&above.join(&entry.name)).await;
-            }
+/// Removes what runs before, which are fenced, have left beside this one's folder.
+pub(super) async fn remove_older_runs(files: &dyn Files, dir: &Path) {
+    let (Some(above), Some(own)) = (dir.parent(), number_of(dir.file_name())) else {
+        return;
+    };
+    // There is none before the first copy.
+    let Ok(entries) = files.list(above).await else {
+        return;
+    };
+    for entry in entries {
+        if entry.is_dir && number_of(Some(OsStr::new(&entry.name))).is_some_and(|number| number < own) {
+            clear(files, &above.join(&entry.name)).await;
         }
     }
+}
 
-    /// Removes this run's folder, and the job's if nobody else has one in it.
-    async fn remove_dir(&self) {
-        self.clear(&self.0.dir).await;
-        if let Some(above) = self.0.dir.parent() {
-            let _ = self.0.env.files().remove_dir(above).await;
-        }
+/// Removes a run's folder, and the job's if nobody else has one in it.
+pub(super) async fn remove_dir(files: &dyn Files, dir: &Path) {
+    clear(files, dir).await;
+    if let Some(above) = dir.parent() {
+        let _ = files.remove_dir(above).await;
     }
+}
 
-    /// Removes a folder of copies, as far as it can be.
-    async fn clear(&self, dir: &Path) {
-        let files = self.0.env.files();
-        for entry in files.list(dir).await.unwrap_or_default() {
-            let _ = files.remove_file(&dir.join(&entry.name)).await;
-        }
-        let _ = files.remove_dir(dir).await;
+/// Removes a folder of copies, as far as it can be.
+async fn clear(files: &dyn Files, dir: &Path) {
+    for entry in files.list(dir).await.unwrap_or_default() {
+        let _ = files.remove_file(&dir.join(&entry.name)).await;
     }
+    let _ = files.remove_dir(dir).await;
 }
 
 /// The number of the run that a folder's name begins with.
