@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-pub use local_copies::LocalCopiesConfig;
+pub use recovery::{LocalCopiesConfig, RecoveryConfig};
 
 /// With a directory, the promise holds without a further setting: a checkpoint every ten seconds.
 const INTERVAL_WITH_DIRECTORY: Duration = Duration::from_secs(10);
@@ -147,17 +147,6 @@ pub enum RestartConfig {
     },
 }
 
-/// What the job starts from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecoveryConfig {
-    /// A checkpoint, as `--from` names it.
-    pub path: Option<String>,
-    /// Whether state that no operator claims is dropped instead of being an error.
-    pub ignore_unclaimed_state: bool,
-    /// Copies that a restart inside the process reads instead of the store.
-    pub local_copies: Option<LocalCopiesConfig>,
-}
-
 /// What becomes of a record that cannot be processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnBadRecord {
@@ -233,16 +222,12 @@ fn read_all(r: &mut Reader<'_>) -> Settings {
     r.errors.extend(errors);
     let checkpoint = checkpoint(r);
     let pipeline = pipeline(r);
-    let local_copies = local_copies::read(r, &pipeline.scratch_dirs);
+    let recovery = recovery::read(r, &pipeline.scratch_dirs);
     let settings = Settings {
         pipeline,
         restart: restart(r, checkpoint.interval.is_some()),
         checkpoint,
-        recovery: RecoveryConfig {
-            path: r.text("execution.state-recovery.path"),
-            ignore_unclaimed_state: r.bool("execution.state-recovery.ignore-unclaimed-state"),
-            local_copies,
-        },
+        recovery,
         bad_records: BadRecordsConfig {
             undecodable: on_bad_record(r.choice("rivermark.source.on-undecodable")),
             failing_row: on_bad_record(r.choice("rivermark.operator.on-failing-row")),
@@ -589,6 +574,6 @@ impl Reader<'_> {
     }
 }
 
-mod local_copies;
+mod recovery;
 #[cfg(test)]
 mod tests;
