@@ -40,6 +40,7 @@ fn a_slow_sink() {
     let record = staged(&stages, JobStorage::in_memory(), async |job, clock| {
         backpressured(&job, &clock, "count").await;
         backpressured(&job, &clock, "lookup").await;
+        backpressured(&job, &clock, "generator").await;
         let held = async {
             have_cut(&job, &clock, "generator").await;
             wait_outside(&job, &clock, "outlet").await;
@@ -80,6 +81,7 @@ fn a_slow_sink_that_barriers_overtake() {
     let record = staged(&stages, storage, async |job, clock| {
         backpressured(&job, &clock, "count").await;
         backpressured(&job, &clock, "lookup").await;
+        backpressured(&job, &clock, "generator").await;
         wait_outside(&job, &clock, "outlet").await;
         // The sink takes nothing until it is over, and the store takes its time.
         let slow = async {
@@ -112,12 +114,12 @@ fn skew() {
     let stages = Stages {
         counter: Door::default(),
         slow_rows: 500,
-        rows: 800,
+        rows: Some(800),
         parallelism: 4,
         ..Stages::none()
     };
     let record = staged(&stages, JobStorage::in_memory(), async |job, clock| {
-        let taken = |of: &SubtaskCounters| of.records_in.load(Ordering::Relaxed) == stages.rows;
+        let taken = |of: &SubtaskCounters| Some(of.records_in.load(Ordering::Relaxed)) == stages.rows;
         until_all(&job, &clock, "lookup", taken).await;
         // When all others have cut, what is queued before one of the counters takes its time, and nothing else does.
         let cut = async {

@@ -158,8 +158,8 @@ pub struct Stages {
     pub counter: Door,
     /// So many of them take [`SLOW_ROW`], once a first batch of them has passed.
     pub slow_rows: u64,
-    /// So many rows pass the source.
-    pub rows: u64,
+    /// So many rows pass the source; all, if not said.
+    pub rows: Option<u64>,
     pub parallelism: u32,
     /// Whether barriers overtake, at once and everywhere.
     pub unaligned: bool,
@@ -170,7 +170,6 @@ impl Stages {
     pub fn none() -> Stages {
         let stages = Stages {
             parallelism: 1,
-            rows: u64::MAX,
             ..Stages::default()
         };
         [&stages.outlet, &stages.barriers, &stages.lookup, &stages.counter]
@@ -189,15 +188,19 @@ fn program(stages: &Stages, clock: &Clock) -> Program {
     let (outlet, barriers) = (stages.outlet.clone(), stages.barriers.clone());
     let (lookup, counter, clock) = (stages.lookup.clone(), stages.counter.clone(), clock.clone());
     let (passed, slow_rows) = (Arc::new(AtomicU64::new(0)), BATCH..BATCH + stages.slow_rows);
-    let (sent, most) = (Arc::new(AtomicU64::new(0)), stages.rows);
+    let sent = Arc::new(AtomicU64::new(0));
     let rows = env
         .generate(50_000, |number| match number % 10 {
             0 => (number / 10 % 64, 1u64),
             _ => (0, 1),
         })
-        .uid("source")
-        .filter(move |_| sent.fetch_add(1, Ordering::SeqCst) < most)
-        .name("most");
+        .uid("source");
+    let rows = match stages.rows {
+        Some(most) => rows
+            .filter(move |_| sent.fetch_add(1, Ordering::SeqCst) < most)
+            .name("most"),
+        None => rows,
+    };
     // No barrier overtakes where rows are handed from subtask to subtask.
     let rows = match stages.unaligned {
         true => rows.rebalance(),
