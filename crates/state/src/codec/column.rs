@@ -130,6 +130,39 @@ impl<T: Data> ColumnCodec<T> {
     }
 }
 
+/// Keys and values of rows as the columns of these names, in one pass over the rows, which lie anywhere; `None` if one of them
+/// cannot be written directly.
+pub(super) fn encode_both<K: Data, V: Data>(
+    names: [&str; 2],
+    rows: &[&(K, V)],
+) -> Option<[(FieldRef, ArrayRef); 2]> {
+    let fields = [traced::<K>()?, traced::<V>()?];
+    if !fields.iter().all(|traced| traced.is_flat) {
+        return None;
+    }
+    let mut keys = Builder::new(&fields[0].field, rows.len())?;
+    let mut values = Builder::new(&fields[1].field, rows.len())?;
+    let (first, others) = rows.split_at(rows.len().min(SAMPLE_ROWS));
+    for (key, value) in first {
+        keys.push(key).ok()?;
+        values.push(value).ok()?;
+    }
+    keys.reserve_like(first.len(), others.len());
+    values.reserve_like(first.len(), others.len());
+    for (key, value) in others {
+        keys.push(key).ok()?;
+        values.push(value).ok()?;
+    }
+    let arrays = [keys.finish(rows.len()).ok()?, values.finish(rows.len()).ok()?];
+    let named = |at: usize| {
+        (
+            field_of(&fields[at].field, names[at], &arrays[at]),
+            arrays[at].clone(),
+        )
+    };
+    Some([named(0), named(1)])
+}
+
 /// What columns a type becomes.
 #[derive(Clone)]
 struct Traced {

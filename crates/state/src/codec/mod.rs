@@ -30,7 +30,7 @@ use arrow_array::{Array, ArrayRef, PrimitiveArray, RecordBatch};
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::{Field, FieldRef};
 use bytes::Bytes;
-use column::ColumnCodec;
+use column::{ColumnCodec, encode_both};
 use rivermark_data::{Data, Key};
 use rivermark_types::{KeyGroup, MaxParallelism};
 use sorted::Sorted;
@@ -193,8 +193,13 @@ impl<K: Key, V: Data> RowCodec<K, V> {
                 .namespaces(range)
                 .map(|all| plain::<Int64Type>(NAMESPACE, all)),
         );
-        columns.push(self.keys.encode(KEY, rows, |row| &row.0)?);
-        columns.push(self.values.encode(VALUE, rows, |row| &row.1)?);
+        match encode_both([KEY, VALUE], rows) {
+            Some(both) => columns.extend(both),
+            None => {
+                columns.push(self.keys.encode(KEY, rows, |row| &row.0)?);
+                columns.push(self.values.encode(VALUE, rows, |row| &row.1)?);
+            }
+        }
         let bytes = page::write(columns, memory);
         Ok(EncodedPage {
             first_group: KeyGroup(first.unwrap_or(0)),
