@@ -12,6 +12,7 @@ use crate::manifest::Manifest;
 use crate::object::{ObjectIndex, ObjectRef, PageEntry, check_page};
 use crate::restored::RestoredState;
 use bytes::Bytes;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use rivermark_storage::Blob;
 use rivermark_types::{KeyGroupRange, Uid};
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ use std::sync::Arc;
 
 /// Neighbouring pages are fetched together up to so many bytes.
 const FETCH_BYTES: u64 = 16 << 20;
+/// So many reads are under way at once: the store's answers take their time, and what came is checked meanwhile.
+const READS_AT_ONCE: usize = 8;
 
 /// The objects of one snapshot, ready to be read by many subtasks.
 pub struct SnapshotReader {
@@ -59,43 +62,28 @@ impl SnapshotReader {
         manifest: &Manifest,
     ) -> Result<SnapshotReader, StateError> {
         let places = Places { blob, copies };
-        let mut objects = Vec::with_capacity(manifest.objects.len());
-        for object in &manifest.objects {
-            let parse = |bytes: Bytes| ObjectIndex::parse(object, &bytes);
-            let (index, _) = places.read(object, object.index_range()?, parse).await?;
-            objects.push((object.clone(), index));
-        }
+        let indexes: Vec<_> = manifest
+            .objects
+            .iter()
+            .map(|object| places.index(object))
+            .collect();
+        let indexes = stream::iter(indexes).buffered(READS_AT_ONCE);
+        let objects = indexes.try_collect().await?;
         Ok(SnapshotReader { places, objects })
     }
 
     /// The pages of an operator's states that may hold rows of a range of key groups. A page may hold rows of other key
     /// groups too.
     pub async fn load(&self, operator: &Uid, range: KeyGroupRange) -> Result<RestoredState, StateError> {
-        let mut restored = RestoredState::default();
-        for (object, index) in &self.objects {
-            let wanted = |page: &&PageEntry| {
-                page.state.operator == *operator
-                    && page.overlaps(range)
-                    && page.state.kind != StateKind::InFlight
-            };
-            let pages: Vec<&PageEntry> = index.pages.iter().filter(wanted).collect();
-            for run in runs_of(&pages) {
-                self.fetch(object, run, &mut restored).await?;
-            }
-        }
-        Ok(restored)
+        self.fetch_all(|page| {
+            page.state.operator == *operator && page.overlaps(range) && page.state.kind != StateKind::InFlight
+        })
+        .await
     }
 
     /// The pages of one state.
     pub async fn pages(&self, state: &StateId) -> Result<Vec<Bytes>, StateError> {
-        let mut restored = RestoredState::default();
-        for (object, index) in &self.objects {
-            let wanted = |page: &&PageEntry| page.state == *state;
-            let pages: Vec<&PageEntry> = index.pages.iter().filter(wanted).collect();
-            for run in runs_of(&pages) {
-                self.fetch(object, run, &mut restored).await?;
-            }
-        }
+        let mut restored = self.fetch_all(|page| page.state == *state).await?;
         Ok(restored.take(state).unwrap_or_default())
     }
 
@@ -116,30 +104,51 @@ impl SnapshotReader {
         sizes.into_values().collect()
     }
 
-    /// Reads neighbouring pages in one call.
-    async fn fetch(
-        &self,
-        object: &ObjectRef,
-        run: &[&PageEntry],
-        restored: &mut RestoredState,
-    ) -> Result<(), StateError> {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else {
-            return Ok(());
-        };
-        let cut = |bytes: Bytes| cut_pages(object, run, bytes);
-        let range = first.offset..last.offset + last.len;
-        let (pages, is_local) = self.places.read(object, range, cut).await?;
-        for (page, bytes) in run.iter().zip(pages) {
-            if is_local {
-                restored.note_local(page.len);
-            }
-            restored.add(page.state.clone(), bytes);
+    /// Reads all pages that are wanted, neighbouring ones in one call.
+    async fn fetch_all(&self, wanted: impl Fn(&PageEntry) -> bool) -> Result<RestoredState, StateError> {
+        let mut runs = Vec::new();
+        for (object, index) in &self.objects {
+            let pages: Vec<&PageEntry> = index.pages.iter().filter(|page| wanted(page)).collect();
+            runs.extend(runs_of(&pages).map(|run| (object, run.to_vec())));
         }
-        Ok(())
+        let reads: Vec<_> = runs
+            .iter()
+            .map(|(object, run)| self.places.pages(object, run))
+            .collect();
+        let mut reads = stream::iter(reads).buffered(READS_AT_ONCE);
+        let mut restored = RestoredState::default();
+        for (_, run) in &runs {
+            let Some((pages, is_local)) = reads.try_next().await? else {
+                break;
+            };
+            for (page, bytes) in run.iter().zip(pages) {
+                if is_local {
+                    restored.note_local(page.len);
+                }
+                restored.add(page.state.clone(), bytes);
+            }
+        }
+        Ok(restored)
     }
 }
 
 impl Places {
+    async fn index(&self, object: &ObjectRef) -> Result<(ObjectRef, ObjectIndex), StateError> {
+        let parse = |bytes: Bytes| ObjectIndex::parse(object, &bytes);
+        let (index, _) = self.read(object, object.index_range()?, parse).await?;
+        Ok((object.clone(), index))
+    }
+
+    /// The bytes of each page of a run without gaps, and whether they came from a copy.
+    async fn pages(&self, object: &ObjectRef, run: &[&PageEntry]) -> Result<(Vec<Bytes>, bool), StateError> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else {
+            return Ok((Vec::new(), false));
+        };
+        let range = first.offset..last.offset + last.len;
+        self.read(object, range, |bytes| cut_pages(object, run, bytes))
+            .await
+    }
+
     /// What `check` makes of some bytes of an object, and whether they came from a copy. A copy that does not stand the check
     /// is as good as none.
     async fn read<T>(
