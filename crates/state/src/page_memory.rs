@@ -5,18 +5,45 @@ use bytes::Bytes;
 use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Hands out memory for pages, and takes it back when the last holder of a page is gone. It never has more than once was in
-/// use at a time.
+/// What may lie here unused. Where the store is as fast as the encoding less is enough; more would be memory that rows on their
+/// way could take.
+const MOST_BYTES: usize = 16 << 20;
+
+/// Hands out memory for pages, and takes it back when the last holder of a page is gone.
 #[derive(Default)]
 pub struct PageMemory {
-    pages: Mutex<Vec<Vec<u8>>>,
+    pages: Mutex<Free>,
     scratch: Mutex<Vec<Box<dyn Any + Send>>>,
+}
+
+#[derive(Default)]
+struct Free {
+    buffers: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Free {
+    fn take(&mut self) -> Option<Vec<u8>> {
+        let buffer = self.buffers.pop()?;
+        self.bytes -= buffer.capacity();
+        Some(buffer)
+    }
+
+    /// Keeps a buffer if there is room for it; otherwise returns it.
+    fn keep(&mut self, buffer: Vec<u8>) -> Option<Vec<u8>> {
+        if self.bytes + buffer.capacity() > MOST_BYTES {
+            return Some(buffer);
+        }
+        self.bytes += buffer.capacity();
+        self.buffers.push(buffer);
+        None
+    }
 }
 
 impl PageMemory {
     /// An empty buffer with room for so many bytes.
     pub fn take(&self, bytes: usize) -> Vec<u8> {
-        let mut buffer = lock(&self.pages).pop().unwrap_or_default();
+        let mut buffer = lock(&self.pages).take().unwrap_or_default();
         if buffer.capacity() < bytes {
             // Not grown: nothing in it is worth a copy.
             buffer = Vec::with_capacity(bytes);
@@ -45,7 +72,7 @@ impl PageMemory {
 
     /// Gives the memory that nobody uses to the system.
     pub(crate) fn clear(&self) {
-        *lock(&self.pages) = Vec::new();
+        *lock(&self.pages) = Free::default();
         *lock(&self.scratch) = Vec::new();
     }
 }
@@ -70,7 +97,8 @@ impl Drop for Lent {
     fn drop(&mut self) {
         let mut page = std::mem::take(&mut self.page);
         page.clear();
-        lock(&self.memory.pages).push(page);
+        // What there is no room for is freed here, and not under the lock.
+        let _more = lock(&self.memory.pages).keep(page);
     }
 }
 
@@ -98,6 +126,12 @@ mod tests {
             memory.take(2_000).capacity() >= 2_000,
             "it is too small for this one"
         );
+        let pages: Vec<Bytes> = (0..3)
+            .map(|_| memory.lend(Vec::with_capacity(MOST_BYTES / 2)))
+            .collect();
+        drop(pages);
+        let kept: Vec<usize> = (0..3).map(|_| memory.take(0).capacity()).collect();
+        assert_eq!(kept, [MOST_BYTES / 2, MOST_BYTES / 2, 0]);
         drop(memory.lend(Vec::with_capacity(10)));
         memory.clear();
         assert_eq!(memory.take(0).capacity(), 0);
