@@ -126,8 +126,9 @@ pub struct FailurePolicy {
     tries: Tries,
     /// The restart that is planned and has not happened yet.
     planned: Option<Millis>,
-    /// By place: attempts that failed there since a checkpoint was last decided.
-    strikes: BTreeMap<String, Strikes>,
+    /// By operator and place: attempts that failed there since a checkpoint was last decided. Operators may share a name, and
+    /// a task that cannot start fails where its operators' rows would, but is no operator.
+    strikes: BTreeMap<(Option<NodeId>, String), Strikes>,
     careful: Careful,
 }
 
@@ -205,18 +206,18 @@ impl FailurePolicy {
 
     /// Whether the failure is one too many at its row or place.
     fn repeated(&mut self, failure: &JobFailure) -> Option<EndReason> {
-        let place = &failure.place;
+        let place = (failure.node, failure.place.clone());
         if let Some(node) = failure.node {
             match self.careful.failed(node, failure.row) {
                 // The next attempts go on without the row: what it did to the place is over.
                 RowVerdict::GivenUp => {
-                    self.strikes.remove(place);
+                    self.strikes.remove(&place);
                     return None;
                 }
                 // Every row has its own three failures.
                 RowVerdict::MayBeGivenUp => return None,
                 RowVerdict::Repeated(failures) => {
-                    let place = place.clone();
+                    let (_, place) = place;
                     return Some(EndReason::SameRow { place, failures });
                 }
                 RowVerdict::Unknown => {}
@@ -225,17 +226,15 @@ impl FailurePolicy {
         self.strike(place)
     }
 
-    fn strike(&mut self, place: &str) -> Option<EndReason> {
-        let strikes = self.strikes.entry(place.to_owned()).or_default();
+    fn strike(&mut self, at: (Option<NodeId>, String)) -> Option<EndReason> {
+        let (_, place) = at.clone();
+        let strikes = self.strikes.entry(at).or_default();
         if !strikes.counted_now {
             strikes.counted_now = true;
             strikes.count += 1;
         }
         let failures = strikes.count;
-        (failures >= Self::SAME_PLACE_LIMIT).then(|| EndReason::SamePlace {
-            place: place.to_owned(),
-            failures,
-        })
+        (failures >= Self::SAME_PLACE_LIMIT).then_some(EndReason::SamePlace { place, failures })
     }
 }
 

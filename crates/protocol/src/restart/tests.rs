@@ -257,6 +257,30 @@ fn rows_that_may_be_given_up_are_and_the_job_goes_on() {
 }
 
 #[test]
+fn operators_of_one_name_and_tasks_that_cannot_start_have_failures_of_their_own() {
+    let mut policy = fixed(99);
+    let mut at_node = |node: Option<u32>, now| {
+        policy.attempt_started();
+        policy.failed(&JobFailure {
+            kind: ErrorKind::Data,
+            place: "map".into(),
+            node: node.map(NodeId),
+            row: None,
+            now: Millis(now),
+            random: 0,
+        })
+    };
+    for (turn, node) in [None, Some(1), Some(2), None, Some(1), Some(2)]
+        .into_iter()
+        .enumerate()
+    {
+        let now = turn as u64 * 100;
+        assert_eq!(at_node(node, now), at(now + 10));
+    }
+    assert_eq!(at_node(Some(2), 900), same_place("map"));
+}
+
+#[test]
 fn three_checkpoints_in_one_attempt_end_the_care() {
     let mut policy = fixed(99);
     at_row(&mut policy, None, true, 0);
