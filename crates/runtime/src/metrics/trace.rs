@@ -9,6 +9,7 @@ use rivermark_types::{CheckpointId, Millis, SubtaskId, VertexId};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// So many checkpoints are remembered; more are hardly ever under way.
 const REMEMBERED: usize = 16;
@@ -292,10 +293,19 @@ impl Tracer {
         self.left = left;
         traces.left.store(left.encoded(), Ordering::Relaxed);
         self.follow(trigger);
-        if writer_is_behind && let Some(checkpoint) = self.open {
-            let ms = now.since(self.last).as_millis() as u64;
+        if let Some(checkpoint) = self.open {
+            let took = now.since(self.last);
+            let phase = self.phase;
+            // What no call took: the thread did not run, or the step only looked whether there is something to do.
+            let rest = took.saturating_sub(Duration::from_nanos(calls.busy.iter().sum()));
+            let rest_ms = rest.as_millis() as u64;
             traces.note(checkpoint, |trace| {
-                trace.phases[Phase::Capture as usize].writer_ms += ms
+                if writer_is_behind {
+                    trace.phases[Phase::Capture as usize].writer_ms += took.as_millis() as u64;
+                }
+                if rest_ms > 0 {
+                    trace.phases[phase as usize].left(left, rest_ms);
+                }
             });
         }
         self.settle(now, calls, traces);
@@ -405,8 +415,9 @@ mod tests {
             &trigger,
         );
         calls.add(call(1, 8));
+        // Three more went by in that step, and four until the next.
         tracer.end(
-            Millis(133),
+            Millis(136),
             Left::Waiting(1),
             false,
             (&mut calls, &traces),
