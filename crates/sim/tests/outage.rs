@@ -16,6 +16,9 @@ const STOPPED_AND_RESUMED: u64 = 1041;
 /// A start gets no decision for longer than four minutes.
 const START_IN_DOUBT: u64 = 701_272;
 
+/// A scratch file grows by whole blocks, and the next would pass its bound.
+const SCRATCH_NEARLY_FULL: u64 = 880_005;
+
 fn run(part: &str, seeds: impl Iterator<Item = u64>) -> Counts {
     let options = Options {
         part: part_of_name(part),
@@ -49,7 +52,10 @@ fn a_store_that_takes_doubt_for_a_refusal_is_found_out() {
 
 #[test]
 fn a_store_that_is_away_for_ten_minutes_makes_checkpoints_late_and_nothing_else() {
-    let total = run("store-away", SEEDS.chain([STOPPED_AND_RESUMED]));
+    let total = run(
+        "store-away",
+        SEEDS.chain([STOPPED_AND_RESUMED, SCRATCH_NEARLY_FULL]),
+    );
     assert!(total.mean(total.all_faults()) >= 20.0, "{total:?}");
     assert!(total.mean(total.checkpoints) >= 5.0, "{total:?}");
 }

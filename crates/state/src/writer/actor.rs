@@ -321,7 +321,8 @@ impl Actor {
             _ => None,
         });
         let taken: u64 = self.scratch.values().map(Scratch::len).sum();
-        let has_room = |plan: &Plan| taken.saturating_add(plan.page_bytes()) <= self.config.scratch_limit;
+        let room = |plan: &Plan| taken.saturating_add(Scratch::room_for(plan.page_bytes()));
+        let has_room = |plan: &Plan| room(plan) <= self.config.scratch_limit;
         if let Some((checkpoint, id, plan)) = waiting.filter(|(_, _, plan)| has_room(plan)) {
             let scratch = self.scratch.remove(&checkpoint);
             self.calls.spill((checkpoint, id), plan, scratch, dir.clone());

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// What file systems and devices write by.
-const BLOCK: usize = 4096;
+const BLOCK: u64 = 4096;
 
 /// A scratch file that is being written.
 pub(super) struct Scratch {
@@ -34,13 +34,18 @@ impl Scratch {
     /// Appends pages; returns the offset of the first.
     pub async fn append(&mut self, mut pages: Vec<Bytes>) -> io::Result<u64> {
         let offset = self.len;
-        let len: usize = pages.iter().map(Bytes::len).sum();
+        let len = pages.iter().map(|page| page.len() as u64).sum();
         // The next ones start at a block again: such writes are the cheapest.
-        let end = len.next_multiple_of(BLOCK);
-        pages.push(Bytes::from_static(&[0; BLOCK]).slice(..end - len));
+        let rest = Scratch::room_for(len) - len;
+        pages.push(Bytes::from_static(&[0; BLOCK as usize]).slice(..rest as usize));
         self.writer.write_parts(pages).await?;
-        self.len += end as u64;
+        self.len += len + rest;
         Ok(offset)
+    }
+
+    /// What so many bytes of pages take in the file.
+    pub fn room_for(bytes: u64) -> u64 {
+        bytes.next_multiple_of(BLOCK)
     }
 
     /// Its bytes.
