@@ -169,6 +169,16 @@ impl Scenario {
             checkpoints: draw_checkpoints(draw, Duration::from_millis(interval), unaligned.is_some()),
             writer: draw_copies(seed, draw_writer(draw)),
         }
+        .with_room_for_a_step()
+    }
+
+    /// What one step hands over may be more than the smallest memory for snapshots takes: such a checkpoint is declined, and
+    /// where only so many may fail in a row the job would restart for ever.
+    fn with_room_for_a_step(mut self) -> Scenario {
+        if self.checkpoints.tolerable_failures.is_some() {
+            self.writer.memory_limit = self.writer.memory_limit.max(16 << 10);
+        }
+        self
     }
 
     /// The job in a line, where its topology does not say it all.
