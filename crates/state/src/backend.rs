@@ -273,7 +273,8 @@ impl KeyedBackend {
         let first = declared.pages.first().map_or(0, Bytes::len);
         declared.each_page(|page, hashes| {
             // All rows take about as many bytes as those of the first page.
-            table.reserve(hashes.len() * bytes / first);
+            let all = hashes.len().saturating_mul(bytes).checked_div(first);
+            table.reserve(all.unwrap_or(hashes.len()));
             table.restore(page.keys, &hashes, page.values, append);
         })?;
         let handle = Handle::new(table);
