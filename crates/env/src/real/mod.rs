@@ -1,9 +1,8 @@
 //! The real world: threads, a small tokio runtime, `std::fs`, the machine's clocks, signals.
 //!
-//! Layout: [`RealEnv`] (start-up and the [`Platform`] it is), `allocator` (its settings), `files` (the file seam on `std::fs`), `direct` (its large
-//! writes),
-//! `net` (the network seam), `signals` (asking the process to end). I/O tasks share two worker threads; a slot is a thread of
-//! its own that parks while its future waits.
+//! Layout: [`RealEnv`] (start-up and the [`Platform`] it is), `allocator` (its settings), `files` (the file seam on `std::fs`),
+//! `direct` (its large writes), `net` (the network seam), `signals` (asking the process to end). I/O tasks share two worker
+//! threads; a slot is a thread of its own that parks while its future waits.
 //! The runtime lives as long as any `Env` of it; when the last one goes, what still runs is dropped and nothing is waited
 //! for. Non-goals: no scheduling of slots, no I/O driver of our own.
 

@@ -132,19 +132,16 @@ impl<K: Key, V: Data> Directory<K, V> {
     /// Brings what look-ups of these keys will touch nearer to the processor, so that many wait for memory at once and not
     /// each for itself. A table that fits into the nearest caches has nothing to gain.
     pub(super) fn prefetch(&self, hashes: &[KeyHash]) {
-        if self.page_bytes < NEAR_BYTES {
-            return;
-        }
-        for hash in hashes {
-            self.pages[self.page_of(*hash)].fetch_tags(*hash);
-        }
-        for hash in hashes {
-            self.pages[self.page_of(*hash)].fetch_row(*hash);
-        }
+        self.fetch_ahead(hashes, Page::fetch_row);
     }
 
     /// The same for rows that are most likely new: where they will be put.
     pub(super) fn prefetch_places(&self, hashes: &[KeyHash]) {
+        self.fetch_ahead(hashes, Page::fetch_place);
+    }
+
+    #[inline(always)]
+    fn fetch_ahead(&self, hashes: &[KeyHash], fetch: impl Fn(&Page<K, V>, KeyHash)) {
         if self.page_bytes < NEAR_BYTES {
             return;
         }
@@ -152,7 +149,7 @@ impl<K: Key, V: Data> Directory<K, V> {
             self.pages[self.page_of(*hash)].fetch_tags(*hash);
         }
         for hash in hashes {
-            self.pages[self.page_of(*hash)].fetch_place(*hash);
+            fetch(&self.pages[self.page_of(*hash)], *hash);
         }
     }
 
