@@ -299,14 +299,16 @@ impl Tracer {
             // What no call took: the thread did not run, or the step only looked whether there is something to do.
             let rest = took.saturating_sub(Duration::from_nanos(calls.busy.iter().sum()));
             let rest_ms = rest.as_millis() as u64;
-            traces.note(checkpoint, |trace| {
-                if writer_is_behind {
-                    trace.phases[Phase::Capture as usize].writer_ms += took.as_millis() as u64;
-                }
-                if rest_ms > 0 {
-                    trace.phases[phase as usize].left(left, rest_ms);
-                }
-            });
+            if writer_is_behind || rest_ms > 0 {
+                traces.note(checkpoint, |trace| {
+                    if writer_is_behind {
+                        trace.phases[Phase::Capture as usize].writer_ms += took.as_millis() as u64;
+                    }
+                    if rest_ms > 0 {
+                        trace.phases[phase as usize].left(left, rest_ms);
+                    }
+                });
+            }
         }
         self.settle(now, calls, traces);
     }
